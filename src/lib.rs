@@ -1,1 +1,6 @@
-
+pub mod archive;
+pub mod codec;
+pub mod dtype;
+pub mod error;
+pub mod format;
+pub mod source;

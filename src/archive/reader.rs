@@ -1,0 +1,269 @@
+//! Opening a file and reading from it at random.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::codec::{decode_block, side::Side};
+use crate::error::{Defect, Error, Result};
+use crate::format::{
+    Array, BlockMode, BlockRecord, Codec, Extent, ExtentKind, FileEntry, HEADER_LEN, Index, Model, TRAILER_LEN,
+    Trailer, check_header,
+};
+use crate::source::{LocalFile, ReadAt};
+
+/// Number of a file in the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId(pub u32);
+
+/// Number of an array in the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ArrayId(pub u32);
+
+/// An open `.upg` file. All methods may be called from several threads at once.
+pub struct Archive {
+    source: Box<dyn ReadAt>,
+    index: Index,
+    /// Side blocks, parsed when first needed.
+    sides: Vec<OnceLock<Side>>,
+}
+
+/// Most bytes that are read at the end in the hope that they hold the index.
+const TAIL: u64 = 64 << 10;
+
+thread_local! {
+    /// Stored bytes of the block being decoded.
+    static STORED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Archive {
+    pub fn open(path: &Path) -> Result<Archive> {
+        Archive::from_source(Box::new(LocalFile::open(path)?))
+    }
+
+    /// Reads the tail of the source, then the rest of the index, then nothing.
+    pub fn from_source(source: Box<dyn ReadAt>) -> Result<Archive> {
+        let (file, size) = (source.name().to_path_buf(), source.size());
+        let file = file.as_path();
+        if size < HEADER_LEN + TRAILER_LEN {
+            let what = format!("{size} bytes are too few for a UPG file");
+            return Err(Error::truncated(file, "file", 0, what));
+        }
+        let mut header = [0; HEADER_LEN as usize];
+        source.read_exact_at(&mut header, 0)?;
+        check_header(file, &header)?;
+
+        let tail_at = size.saturating_sub(TAIL);
+        let mut tail = vec![0; (size - tail_at) as usize];
+        source.read_exact_at(&mut tail, tail_at)?;
+        let (before, end) = tail.split_at(tail.len() - TRAILER_LEN as usize);
+        let mut trailer = [0; TRAILER_LEN as usize];
+        trailer.copy_from_slice(end);
+        let trailer = Trailer::parse(file, &trailer, size)?;
+
+        let mut index = Vec::new();
+        let length = usize::try_from(trailer.index_length).unwrap_or(usize::MAX);
+        // The length is that of bytes which exist: the file's size was checked.
+        index
+            .try_reserve_exact(length)
+            .map_err(|_| Error::Invalid(format!("{}: no memory for an index of {length} bytes", file.display())))?;
+        index.resize(length, 0);
+        if trailer.index_offset >= tail_at {
+            index.copy_from_slice(&before[before.len() - length..]);
+        } else {
+            source.read_exact_at(&mut index, trailer.index_offset)?;
+        }
+        if xxh3_64(&index) != trailer.index_checksum {
+            return Err(Error::corrupt(file, "index", trailer.index_offset, "checksum mismatch"));
+        }
+        let index = Index::parse(file, &trailer, index)?;
+        let sides = index.arrays.iter().map(|_| OnceLock::new()).collect();
+        Ok(Archive { source, index, sides })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.source.name()
+    }
+
+    /// Size of the `.upg` file.
+    pub fn size(&self) -> u64 {
+        self.source.size()
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub fn models(&self) -> &[Model] {
+        &self.index.models
+    }
+
+    /// The files of a model with their ids.
+    pub fn files<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = (FileId, &'a FileEntry)> {
+        model.files.clone().map(|i| (FileId(i as u32), &self.index.files[i]))
+    }
+
+    pub fn file(&self, id: FileId) -> &FileEntry {
+        &self.index.files[id.0 as usize]
+    }
+
+    pub fn extents(&self, file: &FileEntry) -> &[Extent] {
+        &self.index.extents[file.extents.clone()]
+    }
+
+    pub fn array(&self, id: ArrayId) -> &Array {
+        &self.index.arrays[id.0 as usize]
+    }
+
+    /// What an array holds, for messages.
+    fn describe(&self, id: ArrayId, block: u32) -> String {
+        let found = self.index.extents.iter().position(|extent| extent.array == Some(id.0));
+        let file = found.and_then(|i| self.index.files.iter().find(|file| file.extents.contains(&i)));
+        let path = file.map_or("", |file| file.path.as_str());
+        match found.map(|i| &self.index.extents[i]) {
+            Some(e) if e.kind == ExtentKind::Tensor => format!("tensor {:?} of {path:?}, block {block}", e.name),
+            Some(e) if e.kind == ExtentKind::Header => format!("header of {path:?}, block {block}"),
+            _ => format!("content of {path:?}, block {block}"),
+        }
+    }
+
+    /// Decodes block `block` of an array into `out`, whose length must be
+    /// [`Array::bytes_of_block`]. Checksums are verified before any byte is used.
+    pub fn decode_block(&self, id: ArrayId, block: u32, out: &mut [u8]) -> Result<()> {
+        let array = self.array(id);
+        if block >= array.block_count() || out.len() as u64 != array.bytes_of_block(block) {
+            return Err(Error::Invalid(format!("no block {block} of {} bytes in array {}", out.len(), id.0)));
+        }
+        let record = self.index.block(array.first_block + block);
+        let at = |defect: Defect| defect.at(self.path(), self.describe(id, block), record.offset);
+        match (record.mode, &array.codec) {
+            (BlockMode::Zeros, _) => {
+                out.fill(0);
+                Ok(())
+            }
+            (BlockMode::Stored, _) | (BlockMode::Coded, Codec::Stored) => {
+                if u64::from(record.length) != out.len() as u64 {
+                    return Err(at(Defect("stored bytes of a wrong length")));
+                }
+                self.source.read_exact_at(out, record.offset)?;
+                check(out, &record).map_err(at)
+            }
+            (BlockMode::Coded, Codec::Zstd) => self.with_stored(&record, at, |stored| decompress(stored, out)),
+            (BlockMode::Coded, Codec::Symbols(params)) => {
+                let side = self.side(id)?;
+                let row_len = usize::try_from(array.row_len).map_err(|_| at(Defect("row too long")))?;
+                self.with_stored(&record, at, |stored| decode_block(params, side, row_len, stored, out))
+            }
+        }
+    }
+
+    /// Reads and verifies stored bytes and hands them on.
+    fn with_stored<T>(
+        &self,
+        record: &BlockRecord,
+        at: impl Fn(Defect) -> Error,
+        then: impl FnOnce(&[u8]) -> Result<T, Defect>,
+    ) -> Result<T> {
+        STORED.with_borrow_mut(|stored| {
+            stored.resize(record.length as usize, 0);
+            self.source.read_exact_at(stored, record.offset)?;
+            check(stored, record).and_then(|()| then(stored)).map_err(at)
+        })
+    }
+
+    fn side(&self, id: ArrayId) -> Result<&Side> {
+        if let Some(side) = self.sides[id.0 as usize].get() {
+            return Ok(side);
+        }
+        let array = self.array(id);
+        let (Some(params), Some(record)) = (array.codec.symbols(), array.side_block) else {
+            return Err(Error::Invalid(format!("array {} has no side block", id.0)));
+        };
+        let record = self.index.block(record);
+        let at = |defect: Defect| {
+            let item = self.describe(id, 0).replace("block 0", "side block");
+            defect.at(self.path(), item, record.offset)
+        };
+        let side = self.with_stored(&record, at, |stored| Side::parse(params, array.row_len as usize, stored))?;
+        Ok(self.sides[id.0 as usize].get_or_init(|| side))
+    }
+
+    /// Reads from a presented file. Fails if the range leaves the file.
+    pub fn read_at(&self, id: FileId, offset: u64, out: &mut [u8]) -> Result<()> {
+        let mut block = Vec::new();
+        self.pieces(id, offset, out.len() as u64, |piece| {
+            let to = &mut out[(piece.at - offset) as usize..][..piece.length];
+            let array = self.array(piece.array);
+            if piece.length as u64 == array.bytes_of_block(piece.block) {
+                return self.decode_block(piece.array, piece.block, to);
+            }
+            block.resize(array.bytes_of_block(piece.block) as usize, 0);
+            self.decode_block(piece.array, piece.block, &mut block)?;
+            to.copy_from_slice(&block[piece.skip..piece.skip + piece.length]);
+            Ok(())
+        })
+    }
+
+    /// Cuts a range of a file into the parts of blocks that make it up, in order.
+    pub fn pieces(
+        &self,
+        id: FileId,
+        offset: u64,
+        length: u64,
+        mut each: impl FnMut(Piece) -> Result<()>,
+    ) -> Result<()> {
+        let file = self.file(id);
+        let end = offset.checked_add(length).filter(|&end| end <= file.size);
+        let end = end.ok_or_else(|| Error::Invalid(format!("{:?}: read beyond the end", file.path)))?;
+        let extents = self.extents(file);
+        let mut next = extents.partition_point(|extent| extent.offset + extent.length <= offset);
+        let mut at = offset;
+        while at < end {
+            let extent = &extents[next];
+            let Some(array) = extent.array.map(ArrayId) else {
+                next += 1;
+                continue;
+            };
+            let info = self.array(array);
+            let within = at - extent.offset;
+            let block = (within / info.block_bytes()) as u32;
+            let skip = within % info.block_bytes();
+            let length = (info.bytes_of_block(block) - skip).min(end - at);
+            each(Piece { array, block, skip: skip as usize, at, length: length as usize })?;
+            at += length;
+            if at == extent.offset + extent.length {
+                next += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A part of one block that is a part of a range of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    pub array: ArrayId,
+    pub block: u32,
+    /// First byte of the block that is wanted.
+    pub skip: usize,
+    /// Where it stands in the file.
+    pub at: u64,
+    pub length: usize,
+}
+
+fn check(stored: &[u8], record: &BlockRecord) -> Result<(), Defect> {
+    if xxh3_64(stored) != record.checksum {
+        return Err(Defect("checksum mismatch"));
+    }
+    Ok(())
+}
+
+fn decompress(stored: &[u8], out: &mut [u8]) -> Result<(), Defect> {
+    let written = zstd::bulk::decompress_to_buffer(stored, out).map_err(|_| Defect("zstd cannot decode it"))?;
+    if written != out.len() {
+        return Err(Defect("zstd frame of a wrong length"));
+    }
+    Ok(())
+}

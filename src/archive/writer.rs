@@ -1,0 +1,117 @@
+//! Writing a `.upg` file that appears whole or not at all.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::{Error, Result};
+use crate::format::{
+    ArrayInfo, BlockMode, BlockRecord, Extent, FileEntry, HEADER_LEN, IndexBuilder, Model, Trailer, header,
+};
+
+/// Writes blocks as they come to a temporary file beside the destination;
+/// [`ArchiveWriter::finish`] adds the index and gives it its name.
+pub struct ArchiveWriter {
+    out: BufWriter<NamedTempFile>,
+    path: PathBuf,
+    offset: u64,
+    index: IndexBuilder,
+    extents: u32,
+    files: u32,
+}
+
+impl ArchiveWriter {
+    pub fn create(path: &Path) -> Result<ArchiveWriter> {
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let file = tempfile::Builder::new()
+            .prefix(".upg-")
+            .suffix(".partial")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .tempfile_in(directory)
+            .map_err(|e| Error::io(directory, e))?;
+        let mut writer = ArchiveWriter {
+            out: BufWriter::with_capacity(1 << 20, file),
+            path: path.to_path_buf(),
+            offset: 0,
+            index: IndexBuilder::default(),
+            extents: 0,
+            files: 0,
+        };
+        writer.write(&header())?;
+        Ok(writer)
+    }
+
+    /// Appends the stored bytes of a block and returns the number of its record.
+    pub fn add_block(&mut self, mode: BlockMode, stored: &[u8]) -> Result<u32> {
+        let offset = if mode == BlockMode::Zeros { HEADER_LEN } else { self.offset };
+        let length = stored.len() as u32;
+        self.write(stored)?;
+        Ok(self.index.add_block(BlockRecord { offset, length, mode, checksum: xxh3_64(stored) }))
+    }
+
+    pub fn add_array(&mut self, array: &ArrayInfo) -> u32 {
+        self.index.add_array(array)
+    }
+
+    /// Adds a file made of these extents, which must tile it.
+    pub fn add_file(&mut self, path: &str, extents: &[Extent]) {
+        let first = self.extents;
+        for extent in extents {
+            self.index.add_extent(extent);
+            self.extents += 1;
+        }
+        let size = extents.last().map_or(0, |extent| extent.offset + extent.length);
+        let extents = first as usize..self.extents as usize;
+        self.index.add_file(&FileEntry { path: path.to_owned(), size, extents });
+        self.files += 1;
+    }
+
+    /// Adds a model made of the files since the last one.
+    pub fn add_model(&mut self, name: &str, metadata: &str, first_file: u32) {
+        let files = first_file as usize..self.files as usize;
+        self.index.add_model(&Model { name: name.to_owned(), metadata: metadata.to_owned(), files });
+    }
+
+    /// Number that the next file gets.
+    pub fn next_file(&self) -> u32 {
+        self.files
+    }
+
+    /// Writes index and trailer, flushes everything to the disk and renames the
+    /// file to its name. Returns its size.
+    pub fn finish(mut self) -> Result<u64> {
+        let index = std::mem::take(&mut self.index).finish();
+        let trailer = Trailer {
+            index_offset: self.offset,
+            index_length: index.len() as u64,
+            index_checksum: xxh3_64(&index),
+            features: 0,
+        };
+        self.write(&index)?;
+        self.write(&trailer.to_bytes())?;
+        let path = &self.path;
+        let file = self.out.into_inner().map_err(|e| Error::io(path, e.into_error()))?;
+        file.as_file().sync_all().map_err(|e| Error::io(path, e))?;
+        file.persist(path).map_err(|e| Error::io(path, e.error))?;
+        sync_directory_of(path)?;
+        Ok(self.offset)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(|e| Error::io(&self.path, e))?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// Makes a rename in the directory of `path` durable.
+pub fn sync_directory_of(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let sync = std::fs::File::open(parent).and_then(|directory| directory.sync_all());
+    sync.map_err(|e| Error::io(parent, e))
+}

@@ -1,0 +1,196 @@
+//! How often the upper bits of a tensor's elements occur: all that lossless
+//! coding and scalar quantisation need to know of it.
+//!
+//! BF16, F16 and the 8-bit types are counted exactly; of F32 and F64 the upper
+//! 16 bits are, which hold the sign, the exponent and, for F32, the mantissa to
+//! BF16's precision.
+
+use crate::codec::float;
+use crate::dtype::{Dtype, Split};
+
+/// Counts of the upper (up to) 16 bits of elements.
+#[derive(Debug, Clone)]
+pub struct Histogram {
+    dtype: Dtype,
+    counts: Vec<u64>,
+}
+
+/// The distinct finite values of a tensor, ascending, with sums over all values
+/// before each, so that any range is summed in two look-ups.
+#[derive(Debug, Clone)]
+pub struct ValueSums {
+    values: Vec<f32>,
+    /// Count, sum of values, and sum of squares of `values[..i]`.
+    sums: Vec<Sums>,
+    /// Elements that are infinite or not a number.
+    pub not_finite: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Sums {
+    pub count: u64,
+    pub sum: f64,
+    pub squares: f64,
+}
+
+impl Histogram {
+    /// For elements of whole bytes.
+    pub fn new(dtype: Dtype) -> Histogram {
+        let bins = if dtype.bits() == 8 { 1 << 8 } else { 1 << 16 };
+        Histogram { dtype, counts: vec![0; bins] }
+    }
+
+    /// Counts whole elements, at most 2^32 - 1 at a time.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let mut counts = vec![0u32; self.counts.len()];
+        match self.dtype.bits() / 8 {
+            1 => bytes.iter().for_each(|&b| counts[usize::from(b)] += 1),
+            width => bytes.chunks_exact(width as usize).for_each(|element| {
+                let top = [element[element.len() - 2], element[element.len() - 1]];
+                counts[usize::from(u16::from_le_bytes(top))] += 1;
+            }),
+        }
+        for (total, count) in self.counts.iter_mut().zip(counts) {
+            *total += u64::from(count);
+        }
+    }
+
+    pub fn merge(mut self, other: &Histogram) -> Histogram {
+        for (total, count) in self.counts.iter_mut().zip(&other.counts) {
+            *total += count;
+        }
+        self
+    }
+
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// How often each value of the field occurs.
+    pub fn field_counts(&self, split: Split) -> Vec<u64> {
+        let below = (self.dtype.bits() - self.counts.len().ilog2()) as u8;
+        let mask = (1usize << split.bits) - 1;
+        let mut fields = vec![0; 1 << split.bits];
+        for (top, &count) in self.counts.iter().enumerate() {
+            fields[top >> (split.shift - below) & mask] += count;
+        }
+        fields
+    }
+
+    /// Whether every element has the same upper bits.
+    pub fn is_constant(&self) -> bool {
+        self.counts.iter().filter(|&&c| c > 0).count() <= 1
+    }
+
+    /// For BF16, F16 and F32 (whose values stand in the middle of their bins).
+    pub fn values(&self) -> ValueSums {
+        let value = |top: usize| match self.dtype {
+            Dtype::F32 => f32::from_bits((top as u32) << 16 | 0x8000),
+            dtype => float::from_bits(dtype, top as u32),
+        };
+        let negative = (self.counts.len() / 2..self.counts.len()).rev();
+        let positive = 0..self.counts.len() / 2;
+        let mut sums = ValueSums { values: Vec::new(), sums: vec![Sums::default()], not_finite: 0 };
+        for top in negative.chain(positive) {
+            let (count, value) = (self.counts[top], value(top));
+            if count == 0 {
+                continue;
+            }
+            if value.is_finite() {
+                sums.push(value, count);
+            } else {
+                sums.not_finite += count;
+            }
+        }
+        sums
+    }
+}
+
+impl ValueSums {
+    fn push(&mut self, value: f32, count: u64) {
+        let before = self.sums[self.values.len()];
+        let (v, c) = (f64::from(value), count as f64);
+        self.values.push(value);
+        self.sums.push(Sums {
+            count: before.count + count,
+            sum: before.sum + c * v,
+            squares: before.squares + c * v * v,
+        });
+    }
+
+    /// Over the finite values.
+    pub fn total(&self) -> Sums {
+        self.sums[self.values.len()]
+    }
+
+    /// Over the values below `bound`.
+    pub fn below(&self, bound: f32) -> Sums {
+        self.sums[self.values.partition_point(|&v| v < bound)]
+    }
+
+    /// The smallest magnitude that at most a share `tail` of the values exceed.
+    pub fn magnitude_quantile(&self, tail: f64) -> f32 {
+        let allowed = (self.total().count as f64 * tail) as u64;
+        let (mut low, mut high) = (0, self.values.len());
+        let mut left = allowed;
+        let mut largest = 0f32;
+        while low < high {
+            let (first, last) = (self.values[low].abs(), self.values[high - 1].abs());
+            let outer = if first > last { low } else { high - 1 };
+            let count = self.sums[outer + 1].count - self.sums[outer].count;
+            largest = first.max(last);
+            if count > left {
+                break;
+            }
+            left -= count;
+            if outer == low { low += 1 } else { high -= 1 }
+        }
+        largest
+    }
+}
+
+impl std::ops::Sub for Sums {
+    type Output = Sums;
+
+    fn sub(self, other: Sums) -> Sums {
+        Sums { count: self.count - other.count, sum: self.sum - other.sum, squares: self.squares - other.squares }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    #[test]
+    fn sums_and_fields_are_those_of_the_elements() {
+        let values = [-3.0f32, -0.5, 0.0, 0.25, 0.25, 7.0, f32::INFINITY, f32::NAN];
+        let bytes: Vec<u8> = values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
+        let mut histogram = Histogram::new(Dtype::BF16);
+        histogram.add(&bytes);
+        let sums = histogram.values();
+        assert_eq!(sums.not_finite, 2);
+        assert_eq!(sums.total().count, 6);
+        assert_eq!(sums.below(0.25).count, 3);
+        assert_eq!((sums.total() - sums.below(0.25)).squares, 2.0 * 0.0625 + 49.0);
+        assert_eq!(sums.magnitude_quantile(0.0), 7.0);
+        assert_eq!(sums.magnitude_quantile(0.2), 3.0);
+        let split = Dtype::BF16.split().expect("BF16 splits");
+        let fields = histogram.field_counts(split);
+        assert_eq!(fields[255], 2, "infinity and not-a-number");
+        assert_eq!(fields[0], 1, "zero");
+        assert_eq!(fields[125], 2, "0.25");
+    }
+
+    #[test]
+    fn fields_of_every_split_type_come_from_the_right_bits() {
+        for dtype in Dtype::all() {
+            let (Some(split), Some(width)) = (dtype.split(), dtype.width()) else { continue };
+            let field = (1u64 << split.bits) - 2;
+            let element = (field << split.shift).to_le_bytes();
+            let mut histogram = Histogram::new(dtype);
+            histogram.add(&element[..width]);
+            assert_eq!(histogram.field_counts(split)[field as usize], 1, "{}", dtype.name());
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! From table entries and raw bits to elements, a step at a time.
+
+use super::Job;
+use crate::codec::float::to_bits;
+use crate::codec::layout::Step;
+use crate::codec::manifold::{CENTRE, Levels, TRELLIS_CENTRE, step_factor, trellis_level};
+use crate::codec::params::{CONTEXT_ENTRIES, ENTRIES, ESCAPE, PrimeSparse};
+use crate::dtype::{Dtype, Split};
+
+/// Writes the elements of one step.
+pub(super) trait Map {
+    /// `entries` and `raw` have an item per element of `out`.
+    fn write(&mut self, step: &Step, entries: &[u8], raw: &[u64], out: &mut [u8]);
+}
+
+/// Lossless: the field value of the symbol between the raw bits.
+pub(super) struct LosslessMap {
+    fields: [u64; ENTRIES],
+    split: Split,
+    width: usize,
+}
+
+impl LosslessMap {
+    pub(super) fn new(job: &Job<'_>, split: Split) -> LosslessMap {
+        let fields = job.side.field_values.map(|v| u64::from(v) << split.shift);
+        LosslessMap { fields, split, width: job.params.dtype.bits() as usize / 8 }
+    }
+
+    #[inline(always)]
+    fn write_as<const WIDTH: usize>(&self, entries: &[u8], raw: &[u64], out: &mut [u8]) {
+        let low = (1u64 << self.split.shift) - 1;
+        // Nothing lies above a field that reaches the top; a shift by 64 is an error.
+        let field_bits = u32::from(self.split.bits);
+        for ((out, &entry), &raw) in out.chunks_exact_mut(WIDTH).zip(entries).zip(raw) {
+            let element = (raw & low) | self.fields[usize::from(entry) % ENTRIES] | (raw & !low) << field_bits;
+            out.copy_from_slice(&element.to_le_bytes()[..WIDTH]);
+        }
+    }
+}
+
+impl Map for LosslessMap {
+    fn write(&mut self, _: &Step, entries: &[u8], raw: &[u64], out: &mut [u8]) {
+        match self.width {
+            1 => self.write_as::<1>(entries, raw, out),
+            2 => self.write_as::<2>(entries, raw, out),
+            4 => self.write_as::<4>(entries, raw, out),
+            _ => self.write_as::<8>(entries, raw, out),
+        }
+    }
+}
+
+/// Prime-sparse without column steps and raw bits: a table of elements per row.
+pub(super) struct TableMap {
+    /// One table, or one per row with row steps; elements in the low bytes.
+    rows: Vec<[u32; ENTRIES]>,
+    width: usize,
+}
+
+impl TableMap {
+    pub(super) fn new(job: &Job<'_>, params: &PrimeSparse) -> TableMap {
+        let values = entry_values(job, params);
+        let table = |factor: f32| values.map(|v| to_bits(job.params.dtype, v * factor));
+        let rows = if params.row_steps {
+            job.payload.row_steps.iter().map(|&byte| table(step_factor(byte))).collect()
+        } else {
+            vec![table(1.0)]
+        };
+        TableMap { rows, width: job.params.dtype.bits() as usize / 8 }
+    }
+}
+
+impl Map for TableMap {
+    fn write(&mut self, step: &Step, entries: &[u8], _: &[u64], out: &mut [u8]) {
+        let row = if self.rows.len() == 1 { 0 } else { step.row };
+        let table = &self.rows[row];
+        let elements = entries.iter().map(|&entry| table[usize::from(entry) % ENTRIES]);
+        if self.width == 2 {
+            for (out, element) in out.chunks_exact_mut(2).zip(elements) {
+                out.copy_from_slice(&(element as u16).to_le_bytes());
+            }
+        } else {
+            for (out, element) in out.chunks_exact_mut(4).zip(elements) {
+                out.copy_from_slice(&element.to_le_bytes());
+            }
+        }
+    }
+}
+
+/// Prime-sparse with every hook: the value of each element by itself.
+pub(super) struct GeneralMap {
+    values: [f32; ENTRIES],
+    numbers: Levels,
+    step: f32,
+    raw_bits: u8,
+    trellis: bool,
+    row_factors: Vec<f32>,
+    column_factors: Vec<f32>,
+    dtype: Dtype,
+}
+
+impl GeneralMap {
+    pub(super) fn new(job: &Job<'_>, params: &PrimeSparse) -> GeneralMap {
+        let raw_bits = job.params.raw_bits;
+        GeneralMap {
+            values: entry_values(job, params),
+            numbers: Levels::new(params.grid, largest_level(raw_bits)),
+            step: params.step,
+            raw_bits,
+            trellis: params.trellis.is_some(),
+            row_factors: job.payload.row_steps.iter().map(|&byte| step_factor(byte)).collect(),
+            column_factors: job.side.column_steps.iter().map(|&byte| step_factor(byte)).collect(),
+            dtype: job.params.dtype,
+        }
+    }
+
+    #[inline]
+    fn value(&self, entry: u8, raw: u64) -> f32 {
+        if self.raw_bits == 0 {
+            return self.values[usize::from(entry) % ENTRIES];
+        }
+        let (symbol, quantiser, centre) = split_entry(entry, self.trellis);
+        if symbol == ESCAPE {
+            return 0.0;
+        }
+        let index = ((i32::from(symbol) - centre) << self.raw_bits) + raw as i32;
+        let level = if self.trellis { trellis_level(quantiser, index) } else { index };
+        self.numbers.number(level) * self.step
+    }
+}
+
+impl Map for GeneralMap {
+    fn write(&mut self, step: &Step, entries: &[u8], raw: &[u64], out: &mut [u8]) {
+        let width = out.len() / entries.len();
+        let row = self.row_factors.get(step.row).copied().unwrap_or(1.0);
+        for (lane, out) in out.chunks_exact_mut(width).enumerate() {
+            let column = self.column_factors.get(step.column + lane).copied().unwrap_or(1.0);
+            let value = self.value(entries[lane], raw[lane]) * row * column;
+            out.copy_from_slice(&to_bits(self.dtype, value).to_le_bytes()[..width]);
+        }
+    }
+}
+
+/// Largest |level| that a symbol with so many raw bits can stand for.
+fn largest_level(raw_bits: u8) -> usize {
+    (CENTRE as usize) << raw_bits
+}
+
+fn split_entry(entry: u8, trellis: bool) -> (u8, usize, i32) {
+    if trellis {
+        (entry % CONTEXT_ENTRIES, usize::from(entry / CONTEXT_ENTRIES), TRELLIS_CENTRE)
+    } else {
+        (entry, 0, CENTRE)
+    }
+}
+
+/// The value of each table entry before row and column steps, without raw bits.
+fn entry_values(job: &Job<'_>, params: &PrimeSparse) -> [f32; ENTRIES] {
+    if let Some(centroids) = &job.side.centroids {
+        return **centroids;
+    }
+    let numbers = Levels::new(params.grid, largest_level(0));
+    std::array::from_fn(|entry| {
+        let (symbol, quantiser, centre) = split_entry(entry as u8, params.trellis.is_some());
+        if symbol == ESCAPE {
+            return 0.0;
+        }
+        let index = i32::from(symbol) - centre;
+        let level = if params.trellis.is_some() { trellis_level(quantiser, index) } else { index };
+        numbers.number(level) * params.step
+    })
+}

@@ -1,0 +1,319 @@
+//! The index, parsed and checked.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::forever_constant::{
+    ARRAY_LEN, BLOCK_LEN, EXTENT_LEN, FILE_LEN, HEADER_LEN, MAX_BLOCK_BYTES, MAX_DIMENSIONS, MODEL_LEN, NONE,
+};
+use super::path::{check_component, check_path};
+use super::records::{ArrayInfo, BlockMode, BlockRecord, ExtentKind, RawExtent, u32_at, u64_at};
+use super::sections::{SectionId, Sections, check_features};
+use super::trailer::Trailer;
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+
+pub type Array = ArrayInfo;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    pub name: String,
+    /// JSON, or empty.
+    pub metadata: String,
+    /// Its files.
+    pub files: Range<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Relative to the model.
+    pub path: String,
+    pub size: u64,
+    pub extents: Range<usize>,
+}
+
+/// A contiguous byte range of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    pub offset: u64,
+    pub length: u64,
+    pub kind: ExtentKind,
+    /// Tensor name, else empty.
+    pub name: String,
+    /// Of a tensor.
+    pub dtype: Option<Dtype>,
+    pub shape: Vec<u64>,
+    /// None if the length is 0.
+    pub array: Option<u32>,
+}
+
+/// Everything that a file says about itself, valid as a whole.
+#[derive(Debug)]
+pub struct Index {
+    pub models: Vec<Model>,
+    pub files: Vec<FileEntry>,
+    pub extents: Vec<Extent>,
+    pub arrays: Vec<Array>,
+    bytes: Vec<u8>,
+    blocks: Range<usize>,
+}
+
+impl Index {
+    /// Parses an index whose checksum has been verified.
+    pub fn parse(file: &Path, trailer: &Trailer, bytes: Vec<u8>) -> Result<Index> {
+        let sections = Sections::parse(file, trailer.index_offset, &bytes)?;
+        check_features(file, trailer.features, &bytes[sections.range(SectionId::Features)])?;
+        let parser =
+            Parser { file: file.to_path_buf(), base: trailer.index_offset, bytes: &bytes, sections: &sections };
+        let arrays = parser.arrays()?;
+        parser.check_blocks(&arrays)?;
+        let extents = parser.extents(&arrays)?;
+        let files = parser.files(&extents)?;
+        let models = parser.models(&files)?;
+        let blocks = sections.range(SectionId::Blocks);
+        Ok(Index { models, files, extents, arrays, bytes, blocks })
+    }
+
+    pub fn block_count(&self) -> usize {
+        self.blocks.len() / BLOCK_LEN
+    }
+
+    /// Block record `i`, which must exist, as all that arrays name do.
+    pub fn block(&self, i: u32) -> BlockRecord {
+        let at = self.blocks.start + i as usize * BLOCK_LEN;
+        let bytes = self.bytes[at..at + BLOCK_LEN].try_into().map(BlockRecord::parse);
+        match bytes {
+            Ok(Ok(record)) => record,
+            _ => unreachable!("block records were checked when the index was parsed"),
+        }
+    }
+
+    /// Bytes of the index itself.
+    pub fn byte_len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Stored bytes of an array: blocks and side block.
+    pub fn stored_bytes(&self, array: &Array) -> u64 {
+        let blocks = array.first_block..array.first_block + array.block_count();
+        blocks.chain(array.side_block).map(|i| u64::from(self.block(i).length)).sum()
+    }
+
+    /// Stored bytes of a file's extents.
+    pub fn stored_bytes_of_file(&self, file: &FileEntry) -> u64 {
+        let arrays = self.extents[file.extents.clone()].iter().filter_map(|extent| extent.array);
+        arrays.map(|array| self.stored_bytes(&self.arrays[array as usize])).sum()
+    }
+}
+
+struct Parser<'a> {
+    file: PathBuf,
+    base: u64,
+    bytes: &'a [u8],
+    sections: &'a Sections,
+}
+
+impl Parser<'_> {
+    fn corrupt(&self, item: impl Into<String>, at: usize, what: impl Into<String>) -> Error {
+        Error::corrupt(&self.file, item, self.base + at as u64, what)
+    }
+
+    /// The records of a section with their places in the index.
+    fn records<const LEN: usize>(&self, id: SectionId) -> Result<impl Iterator<Item = (usize, &[u8; LEN])>> {
+        let range = self.sections.range(id);
+        let (records, rest) = self.bytes[range.clone()].as_chunks::<LEN>();
+        if !rest.is_empty() || records.len() > i32::MAX as usize {
+            return Err(self.corrupt(format!("section {id:?}"), range.start, "not a number of whole records"));
+        }
+        Ok(records.iter().enumerate().map(move |(i, record)| (range.start + i * LEN, record)))
+    }
+
+    fn heap(&self, item: &str, at: usize, (offset, length): (u32, u32)) -> Result<&[u8]> {
+        let heap = &self.bytes[self.sections.range(SectionId::Heap)];
+        let bytes = heap.get(offset as usize..).and_then(|rest| rest.get(..length as usize));
+        bytes.filter(|_| length > 0 || offset == 0).ok_or_else(|| self.corrupt(item, at, "reference outside the heap"))
+    }
+
+    fn text(&self, item: &str, at: usize, reference: (u32, u32)) -> Result<String> {
+        let bytes = self.heap(item, at, reference)?;
+        let text = std::str::from_utf8(bytes).map_err(|_| self.corrupt(item, at, "text is not UTF-8"))?;
+        Ok(text.to_owned())
+    }
+
+    fn arrays(&self) -> Result<Vec<Array>> {
+        self.records(SectionId::Arrays)?
+            .enumerate()
+            .map(|(i, (at, record))| {
+                ArrayInfo::parse(record).map_err(|defect| self.corrupt(format!("array {i}"), at, defect.0))
+            })
+            .collect()
+    }
+
+    /// Every record is well-formed, inside the file, and fits the array that uses it.
+    fn check_blocks(&self, arrays: &[Array]) -> Result<()> {
+        let mut records = 0u64;
+        for (i, (at, bytes)) in self.records::<BLOCK_LEN>(SectionId::Blocks)?.enumerate() {
+            let item = || format!("block {i}");
+            let block = BlockRecord::parse(bytes).map_err(|defect| self.corrupt(item(), at, defect.0))?;
+            let end = block.offset.checked_add(u64::from(block.length));
+            if block.offset < HEADER_LEN || end.is_none_or(|end| end > self.base) {
+                return Err(self.corrupt(item(), at, "stored bytes outside the file's body"));
+            }
+            if block.mode == BlockMode::Zeros && (block.offset, block.length) != (HEADER_LEN, 0) {
+                return Err(self.corrupt(item(), at, "a block of zeros has stored bytes"));
+            }
+            // A coded block is never much larger than what it decodes to.
+            if u64::from(block.length) > 2 * MAX_BLOCK_BYTES {
+                return Err(self.corrupt(item(), at, "stored bytes of more than 32 MiB"));
+            }
+            records += 1;
+        }
+        let start = self.sections.range(SectionId::Arrays).start;
+        for (i, array) in arrays.iter().enumerate() {
+            let last = u64::from(array.first_block) + u64::from(array.block_count());
+            let side = array.side_block.map_or(0, |record| u64::from(record) + 1);
+            if last > records || side > records {
+                return Err(self.corrupt(format!("array {i}"), start + i * ARRAY_LEN, "blocks that do not exist"));
+            }
+        }
+        Ok(())
+    }
+
+    fn extents(&self, arrays: &[Array]) -> Result<Vec<Extent>> {
+        self.records::<EXTENT_LEN>(SectionId::Extents)?
+            .enumerate()
+            .map(|(i, (at, record))| self.extent(&format!("extent {i}"), at, record, arrays))
+            .collect()
+    }
+
+    fn extent(&self, item: &str, at: usize, record: &[u8; EXTENT_LEN], arrays: &[Array]) -> Result<Extent> {
+        let corrupt = |what: &str| self.corrupt(item, at, what);
+        let raw = RawExtent::parse(record).map_err(|defect| corrupt(defect.0))?;
+        let kind = ExtentKind::from_code(raw.kind).ok_or_else(|| corrupt("unknown kind of extent"))?;
+        let array = Some(raw.array).filter(|&array| array != NONE);
+        let length = match array {
+            None => 0,
+            Some(i) => arrays.get(i as usize).ok_or_else(|| corrupt("array that does not exist"))?.byte_len(),
+        };
+        if length != raw.length {
+            return Err(corrupt("length differs from that of the array"));
+        }
+        let mut extent = Extent {
+            offset: raw.offset,
+            length,
+            kind,
+            name: self.text(item, at, raw.name)?,
+            dtype: None,
+            shape: Vec::new(),
+            array,
+        };
+        let shape = self.heap(item, at, raw.shape)?;
+        if kind == ExtentKind::Tensor {
+            let dtype = Dtype::from_code(raw.dtype).ok_or_else(|| corrupt("unknown element type"))?;
+            if !shape.len().is_multiple_of(8) || shape.len() > 8 * MAX_DIMENSIONS {
+                return Err(corrupt("shape of a wrong length"));
+            }
+            extent.shape = shape.chunks_exact(8).map(|dim| u64_at(dim, 0)).collect();
+            extent.dtype = Some(dtype);
+            let bits = extent.shape.iter().try_fold(u64::from(dtype.bits()), |n, &dim| n.checked_mul(dim));
+            if bits.is_none_or(|bits| !bits.is_multiple_of(8) || bits / 8 != length) {
+                return Err(corrupt("shape does not fit the length"));
+            }
+        } else if raw.dtype != 0 || !shape.is_empty() || !extent.name.is_empty() {
+            return Err(corrupt("name, shape or element type without a tensor"));
+        }
+        if kind == ExtentKind::Header && raw.offset != 0 {
+            return Err(corrupt("a safetensors header that is not at the start"));
+        }
+        Ok(extent)
+    }
+
+    fn files(&self, extents: &[Extent]) -> Result<Vec<FileEntry>> {
+        let mut files = Vec::new();
+        let mut next = 0;
+        for (i, (at, record)) in self.records::<FILE_LEN>(SectionId::Files)?.enumerate() {
+            let item = format!("file {i}");
+            let path = self.text(&item, at, (u32_at(record, 0), u32_at(record, 4)))?;
+            check_path(&path).map_err(|what| self.corrupt(&item, at, what))?;
+            let size = u64_at(record, 8);
+            let range = self.follows(&item, at, &mut next, record, 16, extents.len())?;
+            let mut end = 0u64;
+            for extent in &extents[range.clone()] {
+                if extent.offset != end {
+                    return Err(self.corrupt(&item, at, "extents do not follow each other"));
+                }
+                end = end.checked_add(extent.length).ok_or_else(|| self.corrupt(&item, at, "file too large"))?;
+            }
+            if end != size || size > i64::MAX as u64 {
+                return Err(self.corrupt(&item, at, "extents do not add up to the file's size"));
+            }
+            files.push(FileEntry { path, size, extents: range });
+        }
+        self.covered("extents", next, extents.len())?;
+        Ok(files)
+    }
+
+    fn models(&self, files: &[FileEntry]) -> Result<Vec<Model>> {
+        let mut models: Vec<Model> = Vec::new();
+        let mut names = HashSet::new();
+        let mut next = 0;
+        for (i, (at, record)) in self.records::<MODEL_LEN>(SectionId::Models)?.enumerate() {
+            let item = format!("model {i}");
+            let name = self.text(&item, at, (u32_at(record, 0), u32_at(record, 4)))?;
+            check_component(&name).map_err(|what| self.corrupt(&item, at, what))?;
+            let metadata = self.text(&item, at, (u32_at(record, 8), u32_at(record, 12)))?;
+            let range = self.follows(&item, at, &mut next, record, 16, files.len())?;
+            if !names.insert(name.clone()) {
+                return Err(self.corrupt(&item, at, "two models of one name"));
+            }
+            self.check_paths(&item, at, &files[range.clone()])?;
+            models.push(Model { name, metadata, files: range });
+        }
+        self.covered("files", next, files.len())?;
+        if models.is_empty() {
+            return Err(self.corrupt("section Models", 0, "no model"));
+        }
+        Ok(models)
+    }
+
+    /// The record range at `at_first` must begin where the last one ended.
+    fn follows(
+        &self,
+        item: &str,
+        at: usize,
+        next: &mut usize,
+        record: &[u8],
+        at_first: usize,
+        len: usize,
+    ) -> Result<Range<usize>> {
+        let (first, count) = (u32_at(record, at_first) as usize, u32_at(record, at_first + 4) as usize);
+        if first != *next || count > len - first {
+            return Err(self.corrupt(item, at, "range does not follow the one before, or leaves its section"));
+        }
+        *next = first + count;
+        Ok(first..*next)
+    }
+
+    fn covered(&self, what: &str, next: usize, len: usize) -> Result<()> {
+        if next != len {
+            return Err(self.corrupt(what, 0, "some belong to nothing"));
+        }
+        Ok(())
+    }
+
+    /// Paths are unique, and no file is a directory of another.
+    fn check_paths(&self, item: &str, at: usize, files: &[FileEntry]) -> Result<()> {
+        let mut paths = HashSet::new();
+        if !files.iter().all(|file| paths.insert(file.path.as_str())) {
+            return Err(self.corrupt(item, at, "two files of one path"));
+        }
+        for file in files {
+            let mut parents = file.path.match_indices('/').map(|(slash, _)| &file.path[..slash]);
+            if parents.any(|parent| paths.contains(parent)) {
+                return Err(self.corrupt(item, at, "a file that is a directory of another"));
+            }
+        }
+        Ok(())
+    }
+}

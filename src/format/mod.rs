@@ -1,0 +1,20 @@
+//! The wire structures of a `.upg` file: parse and write, nothing else.
+//!
+//! Parsing yields an [`Index`] in which every offset, length, count, name and
+//! parameter has been checked against `docs/format.md`; nothing behind this
+//! module sees an unchecked number.
+
+mod forever_constant;
+mod index;
+mod path;
+mod records;
+mod sections;
+mod trailer;
+mod write;
+
+pub use forever_constant::{HEADER_LEN, MAX_BLOCK_BYTES, NONE, TRAILER_LEN, VERSION};
+pub use index::{Array, Extent, FileEntry, Index, Model};
+pub use path::{check_component, check_path};
+pub use records::{ArrayInfo, BlockMode, BlockRecord, Codec, ExtentKind};
+pub use trailer::{Trailer, check_header, header};
+pub use write::IndexBuilder;

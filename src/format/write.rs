@@ -1,0 +1,86 @@
+//! Writing an index.
+
+use super::forever_constant::NONE;
+use super::index::{Extent, FileEntry, Model};
+use super::records::{ArrayInfo, BlockRecord, RawExtent};
+use super::sections::Sections;
+use crate::dtype::Dtype;
+
+/// Collects the records of an index. Records refer to each other by the numbers
+/// that the `add_` functions return.
+#[derive(Debug, Default)]
+pub struct IndexBuilder {
+    models: Vec<u8>,
+    files: Vec<u8>,
+    extents: Vec<u8>,
+    arrays: Vec<u8>,
+    blocks: Vec<u8>,
+    heap: Vec<u8>,
+    counts: [u32; 3],
+}
+
+impl IndexBuilder {
+    pub fn add_block(&mut self, record: BlockRecord) -> u32 {
+        self.blocks.extend_from_slice(&record.to_bytes());
+        post_increment(&mut self.counts[0])
+    }
+
+    pub fn add_array(&mut self, array: &ArrayInfo) -> u32 {
+        self.arrays.extend_from_slice(&array.to_bytes());
+        post_increment(&mut self.counts[1])
+    }
+
+    pub fn add_extent(&mut self, extent: &Extent) -> u32 {
+        let shape: Vec<u8> = extent.shape.iter().flat_map(|dim| dim.to_le_bytes()).collect();
+        let raw = RawExtent {
+            offset: extent.offset,
+            length: extent.length,
+            name: self.reference(extent.name.as_bytes()),
+            shape: self.reference(&shape),
+            array: extent.array.unwrap_or(NONE),
+            kind: extent.kind as u8,
+            dtype: extent.dtype.map_or(0, Dtype::code),
+        };
+        self.extents.extend_from_slice(&raw.to_bytes());
+        post_increment(&mut self.counts[2])
+    }
+
+    pub fn add_file(&mut self, file: &FileEntry) {
+        let path = self.reference(file.path.as_bytes());
+        for word in [path.0, path.1] {
+            self.files.extend_from_slice(&word.to_le_bytes());
+        }
+        self.files.extend_from_slice(&file.size.to_le_bytes());
+        for word in [file.extents.start, file.extents.len()] {
+            self.files.extend_from_slice(&(word as u32).to_le_bytes());
+        }
+    }
+
+    pub fn add_model(&mut self, model: &Model) {
+        let name = self.reference(model.name.as_bytes());
+        let metadata = self.reference(model.metadata.as_bytes());
+        let files = (model.files.start as u32, model.files.len() as u32);
+        for word in [name.0, name.1, metadata.0, metadata.1, files.0, files.1] {
+            self.models.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    /// The whole index, without feature bits.
+    pub fn finish(self) -> Vec<u8> {
+        Sections::write([&[], &self.models, &self.files, &self.extents, &self.arrays, &self.blocks, &self.heap])
+    }
+
+    fn reference(&mut self, bytes: &[u8]) -> (u32, u32) {
+        if bytes.is_empty() {
+            return (0, 0);
+        }
+        let offset = self.heap.len() as u32;
+        self.heap.extend_from_slice(bytes);
+        (offset, bytes.len() as u32)
+    }
+}
+
+fn post_increment(count: &mut u32) -> u32 {
+    *count += 1;
+    *count - 1
+}

@@ -1,0 +1,63 @@
+//! Where the bytes of a file come from.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Bytes that can be read at any offset, by several threads at once.
+pub trait ReadAt: Send + Sync {
+    /// What to call it in messages.
+    fn name(&self) -> &Path;
+
+    fn size(&self) -> u64;
+
+    /// Fills `buffer` from `offset` on, or fails.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()>;
+}
+
+/// A local file, read with pread: a file that shrinks or vanishes gives an error
+/// where a mapping would give SIGBUS.
+#[derive(Debug)]
+pub struct LocalFile {
+    file: File,
+    path: PathBuf,
+    size: u64,
+}
+
+impl LocalFile {
+    pub fn open(path: &Path) -> Result<LocalFile> {
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
+        if !metadata.is_file() {
+            return Err(Error::Invalid(format!("{}: not a regular file", path.display())));
+        }
+        Ok(LocalFile { file, path: path.to_path_buf(), size: metadata.len() })
+    }
+
+    pub fn metadata(&self) -> Result<std::fs::Metadata> {
+        self.file.metadata().map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+impl ReadAt for LocalFile {
+    fn name(&self) -> &Path {
+        &self.path
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                let what = format!("{} bytes were to be read; the file had {} when opened", buffer.len(), self.size);
+                Error::truncated(&self.path, "file", offset, what)
+            }
+            _ => Error::io(&self.path, e),
+        })
+    }
+}

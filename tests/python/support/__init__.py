@@ -1,0 +1,1 @@
+"""What the tests share: programs, mounts, safetensors by hand, models."""

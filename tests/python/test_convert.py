@@ -1,0 +1,198 @@
+"""`upg convert`: what it writes, what it keeps, what it refuses, and that it leaves no half work."""
+
+import json
+import os
+import subprocess
+from fnmatch import fnmatchcase
+
+import pytest
+
+from support import tensors
+from support.programs import UPG, convert, run
+
+MAGIC_AT_THE_END = b"UPG-END\n"
+
+
+@pytest.fixture
+def small(tmp_path):
+    return tensors.write(tmp_path / "small.safetensors", [tensors.gaussian("w", (256, 384))])
+
+
+@pytest.mark.parametrize("patterns", (["model.layers.0.*"], ["*o_proj*", "lm_head.weight"]), ids=" ".join)
+def test_keep_leaves_matching_tensors_exact(tiny, tmp_path, mount, patterns):
+    options = [o for p in patterns for o in ("--keep", p)]
+    image = convert(tiny, tmp_path / "keep.upg", "--bits", "3.2", *options)
+    source = tensors.read_model(tiny)
+    with mount(image.path) as root:
+        decoded = tensors.read_model(root)
+    kept = 0
+    for name, tensor in source.items():
+        if any(fnmatchcase(name, p) for p in patterns):
+            assert decoded[name].data == tensor.data, name
+            assert image.tensor(name)["codec"] != "prime-sparse"
+            kept += len(tensor.shape) == 2
+        elif len(tensor.shape) == 2:
+            assert decoded[name].data != tensor.data, name
+    assert kept >= 3
+
+
+def test_directory_as_output(tiny, tmp_path):
+    out = tmp_path / "anything"
+    done = run(UPG, "convert", tiny, "-o", out, "--json")
+    assert done.returncode == 0, done.stderr
+    (image,) = out.glob("*.upg")
+    assert image.stat().st_size == json.loads(done.stdout)["file_bytes"]
+    assert json.loads((out / "upg-metadata.json").read_text()) == json.loads(done.stdout)
+    catalog = (out / f"{image.stem}-catalog.json").read_text()
+    for name in tensors.read_model(tiny):
+        assert name in catalog
+    json.loads(catalog)
+    copies = tensors.tree(out)
+    for name in (image.name, "upg-metadata.json", f"{image.stem}-catalog.json"):
+        del copies[name]
+    small = {p: sha for p, sha in tensors.tree(tiny).items() if not p.endswith(".safetensors")}
+    assert copies == small
+
+
+def test_default_output_is_beside_the_caller(tiny, tmp_path):
+    done = run(UPG, "convert", tiny, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(tmp_path) == ["tiny-upg"]
+    assert (tmp_path / "tiny-upg" / "tiny.upg").is_file()
+    report = json.loads((tmp_path / "tiny-upg" / "upg-metadata.json").read_text())
+    assert 3.0 < report["bits_per_weight"] < 3.6  # 3.2 and the small files
+
+
+def test_upg_as_output_is_the_file_alone(tiny, tmp_path):
+    convert(tiny, tmp_path / "alone.upg")
+    assert os.listdir(tmp_path) == ["alone.upg"]
+
+
+@pytest.mark.parametrize("out", ("there.upg", "there"))
+def test_an_existing_output_is_kept_without_force(small, tmp_path, out):
+    out = tmp_path / out
+    if out.suffix:
+        out.write_text("precious")
+    else:
+        out.mkdir()
+        (out / "file").write_text("precious")
+    done = run(UPG, "convert", small, "-o", out)
+    assert done.returncode == 1
+    assert str(out) in done.stderr
+    if out.suffix:
+        assert out.read_text() == "precious"
+    else:
+        assert tensors.tree(out) == {"file": tensors.sha256(out / "file")}
+
+
+def test_force_replaces(small, tmp_path):
+    fresh = convert(small, tmp_path / "fresh.upg").path.read_bytes()
+    (tmp_path / "there.upg").write_text("not needed")
+    assert convert(small, tmp_path / "there.upg", "--force").path.read_bytes() == fresh
+
+
+@pytest.mark.parametrize("options", (("--bits", "3.2"), ("--lossless",)), ids=" ".join)
+def test_the_number_of_threads_changes_no_byte(tiny, tmp_path, options):
+    one = convert(tiny, tmp_path / "one.upg", "--threads", "1", *options)
+    two = convert(tiny, tmp_path / "two.upg", "--threads", "2", *options)
+    assert one.report["threads"] == 1 and two.report["threads"] == 2
+    assert one.path.read_bytes() == two.path.read_bytes()
+
+
+@pytest.mark.parametrize("grid", ("prime", "uniform"))
+def test_grids(tiny, tmp_path, mount, grid):
+    image = convert(tiny, tmp_path / "g.upg", "--grid", grid)
+    name = "model.layers.1.mlp.gate_up_proj.weight"
+    assert image.tensor(name)["grid"] == grid
+    with mount(image.path) as root:
+        assert tensors.snr(tensors.read_model(tiny)[name], tensors.read_model(root)[name]) > 17.0
+
+
+def test_json_is_all_there_is_on_stdout(small, tmp_path):
+    done = run(UPG, "convert", small, "-o", tmp_path / "j.upg", "--json")
+    assert json.loads(done.stdout)["output"] == str(tmp_path / "j.upg")
+    assert done.stdout.count("\n") <= done.stdout.rstrip().count("\n") + 1
+
+
+def test_without_json_the_report_names_its_bases(small, tmp_path):
+    done = run(UPG, "convert", small, "-o", tmp_path / "t.upg")
+    assert done.returncode == 0
+    text = done.stdout + done.stderr
+    assert "bits per weight" in text.lower()
+    assert "fp32" in text.lower() and "source" in text.lower()
+
+
+def test_no_progress_bar_where_nobody_looks(small, tmp_path):
+    done = run(UPG, "convert", small, "-o", tmp_path / "p.upg", "--json")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ([], ["--bits", "3.2", "--lossless"], ["--bits", "3.2", "--ratio", "5"], ["--lossless", "--ratio", "2"],
+     ["--bits", "none"], ["--bits", "0"], ["--bits", "-1"], ["--bits", "nan"], ["--ratio", "0"], ["--memory", "much"],
+     ["--threads", "x"], ["--grid", "square"], ["--keep", "[a"]),
+    ids=" ".join,
+)  # fmt: skip
+def test_wrong_usage_is_exit_2(small, tmp_path, arguments):
+    command = [UPG, "convert", small, "-o", tmp_path / "o.upg", *arguments] if arguments else [UPG, "convert"]
+    done = run(*command)
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert not (tmp_path / "o.upg").exists()
+
+
+def test_output_is_whole_or_not_there(tmp_path):
+    """Killed at any time: whenever the file is there under its name, it is complete."""
+    source = tensors.write(tmp_path / "big.safetensors", [tensors.gaussian("w", (4000, 3000))])
+    out = tmp_path / "out"
+    out.mkdir()
+    image = out / "big.upg"
+    command = [UPG, "convert", source, "-o", image]
+    for patience in (0.02, 0.1, 0.3):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if image.exists():
+            assert image.read_bytes().endswith(MAGIC_AT_THE_END)
+            image.unlink()
+        for rest in out.iterdir():
+            rest.unlink()  # a killed process cannot clean up
+
+
+@pytest.mark.parametrize("number", (2, 15), ids=("SIGINT", "SIGTERM"))
+def test_an_interrupt_leaves_nothing(tmp_path, number):
+    source = tensors.write(tmp_path / "big.safetensors", [tensors.gaussian("w", (6000, 3000))])
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [UPG, "convert", source, "-o", out / "big.upg", "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert b"panic" not in errors
+    assert list(out.iterdir()) == []
+
+
+def test_info(tiny_lossy):
+    done = run(UPG, "info", tiny_lossy.path)
+    assert done.returncode == 0, done.stderr
+    assert "prime-sparse" in done.stdout and "bits per weight" in done.stdout.lower()
+    done = run(UPG, "info", tiny_lossy.path, "--tensors")
+    for entry in tiny_lossy.report["tensors"]:
+        assert entry["name"] in done.stdout
+    done = run(UPG, "info", tiny_lossy.path, "--tensors", "--json")
+    assert tiny_lossy.path.stat().st_size in json.loads(done.stdout).values()
+
+
+def test_info_of_a_bad_file(tmp_path):
+    for content in (b"", b"text", b"\x89UPG\r\n\x1a\n" + bytes(100)):
+        (tmp_path / "bad.upg").write_bytes(content)
+        done = run(UPG, "info", tmp_path / "bad.upg")
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert "bad.upg" in done.stderr and len(done.stderr.splitlines()) == 1
