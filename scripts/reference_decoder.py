@@ -200,13 +200,18 @@ def check_component(text):
          f"{text[:300]!r} is not a path component")
 
 
-def check_ranges(records, total):
+def check_ranges(name, records, total):
     """The (first, count) ranges of the records follow each other and cover 0 .. total."""
     end = 0
     for r in records:
-        need(r.first == end, f"a range begins at {r.first}, not at {end}")
+        need(r.first == end, f"{name}: a range begins at {r.first}, not at {end}")
         end += r.count
-    need(end == total, f"the ranges end at {end}, not at {total}")
+    need(end == total, f"{name}: the ranges end at {end}, not at {total}")
+
+
+def those_of(r, records):
+    """The files of a model, or the extents of a file."""
+    return records[r.first:r.first + r.count]
 
 
 def check_metadata(text):
@@ -221,8 +226,8 @@ def check_metadata(text):
 def check_block(b, index_offset):
     """[4.7]"""
     need(b.mode in (CODED, PLAIN, ZEROS), f"unknown mode {b.mode}")
-    need(HEAD_SIZE <= b.offset and b.offset + b.length <= index_offset, "not between the header "
-         "and the index")
+    need(HEAD_SIZE <= b.offset and b.offset + b.length <= index_offset,
+         "its bytes are not between the header and the index")
     need(b.mode != ZEROS or (b.offset, b.length) == (HEAD_SIZE, 0), "zeros with stored bytes")
 
 
@@ -275,10 +280,8 @@ class Upg:
             with naming(f"array {i}"):
                 check_array(array, self.blocks)
         need(self.models, "no model")
-        with naming("MODELS"):
-            check_ranges(self.models, len(self.files))
-        with naming("FILES"):
-            check_ranges(self.files, len(self.extents))
+        check_ranges("MODELS", self.models, len(self.files))
+        check_ranges("FILES", self.files, len(self.extents))
         names = [self.text(model.name) for model in self.models]
         need(len(set(names)) == len(names), "two models of one name")
         for name, model in zip(names, self.models):
@@ -339,9 +342,11 @@ class Upg:
         """[4.2] Version 1 assigns no bit: any feature is refused by its name."""
         names = []
         while data:
-            name, data = data[1:1 + data[0]], data[1 + data[0]:]
-            need(1 <= len(name) <= 63 and all(0x20 <= c <= 0x7E for c in name), "bad FEATURES")
+            name = data[1:1 + data[0]]
+            need(1 <= len(name) == data[0] <= 63 and all(0x20 <= c <= 0x7E for c in name),
+                 "FEATURES is not a sequence of names")
             names.append(name.decode("ascii"))
+            data = data[1 + len(name):]
         need(len(names) == bin(bits).count("1"), "FEATURES does not match the feature bits")
         need(not names, f"needs features that this reader lacks: {', '.join(names)}")
 
@@ -356,22 +361,16 @@ class Upg:
         except UnicodeDecodeError:
             raise FormatError(f"the text of ref {ref} is not UTF-8") from None
 
-    def files_of(self, model):
-        return self.files[model.first:model.first + model.count]
-
-    def extents_of(self, file):
-        return self.extents[file.first:file.first + file.count]
-
     def presented(self):
         """[4.3] The path under which a view presents each file, and the file."""
         for model in self.models:
             prefix = "" if len(self.models) == 1 else self.text(model.name) + "/"
-            for file in self.files_of(model):
+            for file in those_of(model, self.files):
                 yield prefix + self.text(file.path), file
 
     def check_paths(self, model):
         """[4.4]"""
-        paths = [self.text(file.path) for file in self.files_of(model)]
+        paths = [self.text(file.path) for file in those_of(model, self.files)]
         unique = set(paths)
         need(len(unique) == len(paths), "two files of one path")
         for path in paths:
@@ -384,12 +383,17 @@ class Upg:
     def check_extents(self, file):
         """[4.5]"""
         end = 0
-        for e in self.extents_of(file):
+        for e in those_of(file, self.extents):
             with naming(self.title(e)):
                 need(e.offset == end, f"does not begin at {end}, where the one before it ends")
                 end += e.length
                 if e.kind == 2:
-                    self.check_tensor(e)
+                    need(e.dtype < len(BITS), f"unknown dtype {e.dtype}")
+                    shape = self.ref(e.shape)
+                    need(len(shape) % 8 == 0, "the shape is not one of u64")
+                    need(len(shape) <= 8 * 32, "limit exceeded: 32 dimensions")      # [10]
+                    elements = math.prod(n for n, in struct.iter_unpack("<Q", shape))
+                    need(elements * BITS[e.dtype] == 8 * e.length, "length and shape disagree")
                 else:
                     need(e.kind in (0, 1), f"unknown kind {e.kind}")
                     need(e.name == e.shape == (0, 0) and e.dtype == 0, "no tensor, yet described")
@@ -402,22 +406,13 @@ class Upg:
                     need(e.length == a.elements * width_of(a), "not the length of its array")
         need(end == file.size, f"the extents end at {end}, the file at {file.size}")
 
-    def check_tensor(self, e):
-        """[4.5] Kind 2."""
-        need(e.dtype < len(BITS), f"unknown dtype {e.dtype}")
-        data = self.ref(e.shape)
-        need(len(data) % 8 == 0, "the shape is not one of u64")
-        need(len(data) <= 8 * 32, "limit exceeded: 32 dimensions")      # [10]
-        bits = math.prod(n for n, in struct.iter_unpack("<Q", data)) * BITS[e.dtype]
-        need(bits == 8 * e.length, "the length does not follow from the shape")
-
     def title(self, extent):
         tensor = f"tensor {self.text(extent.name)!r} " if extent.kind == 2 else ""
         return f"{tensor}at offset {extent.offset}"
 
     def content(self, path, file):
         """The bytes of a file, block by block."""
-        for extent in self.extents_of(file):
+        for extent in those_of(file, self.extents):
             if extent.array != NONE:
                 with naming(f"{path}: {self.title(extent)}"):
                     yield from self.array_content(self.arrays[extent.array])
@@ -668,7 +663,7 @@ def index_of(a, symbol, raw):
 
 @functools.cache
 def prime_grid():
-    """[9.3] p(0) to p(511): no level is larger, there being at most 4 raw bits."""
+    """[9.3] p(0) to p(511) = 3767: no level is larger, there being at most 4 raw bits."""
     primes = [n for n in range(2, 4000) if all(n % d for d in range(2, math.isqrt(n) + 1))]
     p = [0]
     for j in range(1, 512):
@@ -707,14 +702,6 @@ def prime_sparse_elements(a, side, entry, symbol, raw, row_step):
 
 # ---- Command line -------------------------------------------------------------------------------
 
-def print_sha256(upg):
-    for path, file in upg.presented():
-        digest = hashlib.sha256()
-        for data in upg.content(path, file):
-            digest.update(data)
-        print(f"{digest.hexdigest()}  {path}")
-
-
 def write(upg, directory):
     """Never overwrites: two paths that a file system takes for one are an error, not a loss."""
     for path, file in upg.presented():
@@ -739,12 +726,15 @@ def main():
     options = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     try:
-        with open(options.file, "rb") as file:
-            upg = Upg(file)
-            if options.sha256:
-                print_sha256(upg)
-            else:
+        with open(options.file, "rb") as source:
+            upg = Upg(source)
+            if options.directory is not None:
                 write(upg, options.directory)
+            for path, file in upg.presented() if options.sha256 else ():
+                digest = hashlib.sha256()
+                for data in upg.content(path, file):
+                    digest.update(data)
+                print(f"{digest.hexdigest()}  {path}")
     except (FormatError, OSError) as error:
         sys.exit(f"{options.file}: {error}")
 

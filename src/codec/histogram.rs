@@ -77,9 +77,13 @@ impl Histogram {
         fields
     }
 
-    /// Whether every element has the same upper bits.
-    pub fn is_constant(&self) -> bool {
-        self.counts.iter().filter(|&&c| c > 0).count() <= 1
+    /// Calls `each` with every pattern of a 16-bit type that occurs and its
+    /// count; not for wider types, of which only the upper bits are known.
+    pub fn for_each_pattern(&self, mut each: impl FnMut(u32, u64)) {
+        if self.dtype.bits() == 16 {
+            let occurring = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+            occurring.for_each(|(pattern, &count)| each(pattern as u32, count));
+        }
     }
 
     /// For BF16, F16 and F32 (whose values stand in the middle of their bins).

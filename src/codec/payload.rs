@@ -58,6 +58,9 @@ impl<'a> Payload<'a> {
         if !payload.words.len().is_multiple_of(2) {
             return Err(Defect("half a word at the end of a block"));
         }
+        if payload.states_high.chunks_exact(2).any(|half| half == [0, 0]) {
+            return Err(Defect("state of a lane out of range"));
+        }
         payload.check_positions(shape)?;
         Ok(payload)
     }

@@ -101,7 +101,7 @@ fn parse_centroids(bytes: &[u8], contexts: usize) -> Result<Box<[f32; ENTRIES]>,
     if centroids.iter().any(|c| !c.is_finite()) {
         return Err(Defect("centroid is not a number"));
     }
-    if centroids.chunks_exact(ENTRIES / contexts).any(|context| context[0] != 0.0) {
+    if centroids.chunks_exact(ENTRIES / contexts).any(|context| context[0].to_bits() != 0) {
         return Err(Defect("the escape's centroid is not 0"));
     }
     Ok(centroids)

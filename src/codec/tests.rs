@@ -154,17 +154,17 @@ impl Case {
         let levels = Levels::new(self.params.prime_sparse().map_or(Grid::Uniform, |p| p.grid), 1024);
         let mut states = vec![0u16; self.params.lanes];
         for step in self.shape().steps() {
-            for lane in 0..step.active {
+            for (lane, state) in states[..step.active].iter_mut().enumerate() {
                 let i = step.first + lane;
                 let raw = if self.symbols[i] == ESCAPE { 0 } else { self.raw[i] };
                 let bits = match &self.params.map {
                     SymbolMap::Lossless(split) => {
                         let high = (raw >> split.shift) << (split.shift + split.bits);
                         let field = u64::from(self.field_values[usize::from(self.symbols[i])]);
-                        raw % (1 << split.shift) | field << split.shift | high
+                        (raw % (1 << split.shift)) | (field << split.shift) | high
                     }
                     SymbolMap::PrimeSparse(p) => {
-                        u64::from(to_bits(self.params.dtype, self.value(p, &levels, i, raw, &mut states[lane])))
+                        u64::from(to_bits(self.params.dtype, self.value(p, &levels, i, raw, state)))
                     }
                 };
                 out[i * width..(i + 1) * width].copy_from_slice(&bits.to_le_bytes()[..width]);

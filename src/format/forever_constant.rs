@@ -11,6 +11,10 @@ pub const NONE: u32 = u32::MAX;
 
 /// Most decoded bytes in a block.
 pub const MAX_BLOCK_BYTES: u64 = 16 << 20;
+/// Most stored bytes of a block.
+pub const MAX_STORED_BYTES: u64 = MAX_BLOCK_BYTES + (64 << 10);
+/// XXH3-64 of nothing: the checksum of a block of zeros.
+pub const HASH_OF_NOTHING: u64 = 0x2D06_8005_38D3_94C2;
 pub const MAX_DIMENSIONS: usize = 32;
 
 pub const MODEL_LEN: usize = 24;

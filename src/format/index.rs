@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::forever_constant::{
-    ARRAY_LEN, BLOCK_LEN, EXTENT_LEN, FILE_LEN, HEADER_LEN, MAX_BLOCK_BYTES, MAX_DIMENSIONS, MODEL_LEN, NONE,
+    ARRAY_LEN, BLOCK_LEN, EXTENT_LEN, FILE_LEN, HASH_OF_NOTHING, HEADER_LEN, MAX_DIMENSIONS, MAX_STORED_BYTES,
+    MODEL_LEN, NONE,
 };
 use super::path::{check_component, check_path};
 use super::records::{ArrayInfo, BlockMode, BlockRecord, ExtentKind, RawExtent, u32_at, u64_at};
@@ -160,12 +161,13 @@ impl Parser<'_> {
             if block.offset < HEADER_LEN || end.is_none_or(|end| end > self.base) {
                 return Err(self.corrupt(item(), at, "stored bytes outside the file's body"));
             }
-            if block.mode == BlockMode::Zeros && (block.offset, block.length) != (HEADER_LEN, 0) {
+            if block.mode == BlockMode::Zeros
+                && (block.offset, block.length, block.checksum) != (HEADER_LEN, 0, HASH_OF_NOTHING)
+            {
                 return Err(self.corrupt(item(), at, "a block of zeros has stored bytes"));
             }
-            // A coded block is never much larger than what it decodes to.
-            if u64::from(block.length) > 2 * MAX_BLOCK_BYTES {
-                return Err(self.corrupt(item(), at, "stored bytes of more than 32 MiB"));
+            if u64::from(block.length) > MAX_STORED_BYTES {
+                return Err(self.corrupt(item(), at, "more stored bytes than a block can have"));
             }
             records += 1;
         }
@@ -216,12 +218,23 @@ impl Parser<'_> {
             }
             extent.shape = shape.chunks_exact(8).map(|dim| u64_at(dim, 0)).collect();
             extent.dtype = Some(dtype);
-            let bits = extent.shape.iter().try_fold(u64::from(dtype.bits()), |n, &dim| n.checked_mul(dim));
-            if bits.is_none_or(|bits| !bits.is_multiple_of(8) || bits / 8 != length) {
+            if extent.shape.contains(&0) != (length == 0) {
+                return Err(corrupt("shape does not fit the length"));
+            }
+            let bits = extent
+                .shape
+                .iter()
+                .filter(|_| length > 0)
+                .try_fold(u64::from(dtype.bits()), |n, &dim| n.checked_mul(dim));
+            if length > 0 && bits.is_none_or(|bits| !bits.is_multiple_of(8) || bits / 8 != length) {
                 return Err(corrupt("shape does not fit the length"));
             }
         } else if raw.dtype != 0 || !shape.is_empty() || !extent.name.is_empty() {
             return Err(corrupt("name, shape or element type without a tensor"));
+        }
+        let lossy = array.is_some_and(|i| arrays[i as usize].codec.prime_sparse().is_some());
+        if lossy && extent.dtype != array.map(|i| arrays[i as usize].dtype) {
+            return Err(corrupt("a lossily stored array that is not a tensor of its element type"));
         }
         if kind == ExtentKind::Header && raw.offset != 0 {
             return Err(corrupt("a safetensors header that is not at the start"));

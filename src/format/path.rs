@@ -11,8 +11,8 @@ pub fn check_component(name: &str) -> Result<(), &'static str> {
     if name == "." || name == ".." {
         return Err("a name must not be . or ..");
     }
-    if name.contains('/') {
-        return Err("a name must not contain /");
+    if name.contains(['/', '\\']) {
+        return Err("a name must not contain / or \\");
     }
     if name.chars().any(char::is_control) {
         return Err("a name must not contain control characters");
@@ -37,7 +37,7 @@ mod tests {
         for good in ["a", "config.json", "unet/model.safetensors", "...", "ä ö", "a b"] {
             assert_eq!(check_path(good), Ok(()), "{good}");
         }
-        for bad in ["", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "../a", "a\0", "a\nb", "\u{85}", "\x7f"] {
+        for bad in ["", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "../a", "a\0", "a\nb", "a\\b", "\u{85}", "\x7f"] {
             assert!(check_path(bad).is_err(), "{bad:?}");
         }
         assert!(check_component(&"x".repeat(256)).is_err());

@@ -1,5 +1,6 @@
 """Fixtures: models to convert, converted ones, and mounts that must not stay behind."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from support import tensors
 from support.mounting import force_away, mounted, mounts_below
 from support.programs import UPG, UPG_MOUNT, convert, make_model, require
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # everything the tests load lies on this machine
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -164,7 +164,7 @@ def test_output_is_whole_or_not_there(tmp_path):
 
 @pytest.mark.parametrize("number", (2, 15), ids=("SIGINT", "SIGTERM"))
 def test_an_interrupt_leaves_nothing(tmp_path, number):
-    source = tensors.write(tmp_path / "big.safetensors", [tensors.gaussian("w", (6000, 3000))])
+    source = tensors.write(tmp_path / "big.safetensors", [tensors.gaussian("w", (8000, 5000))])
     out = tmp_path / "out"
     out.mkdir()
     command = [UPG, "convert", source, "-o", out / "big.upg", "--threads", "1"]

@@ -52,6 +52,7 @@ def test_get_slice(tiny, tiny_lossless, mount, backend):
             assert tuple(view.get_shape()) == source.shape
             for part in (np.s_[10:20], np.s_[:, 33:77], np.s_[3:250, 500:], np.s_[255:256, 0:1]):
                 assert as_bytes(view[part]) == bits[part].tobytes(), part
+            del view  # it holds the file, closed or not
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

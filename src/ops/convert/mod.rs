@@ -1,0 +1,98 @@
+//! `upg convert`: a directory of safetensors becomes a `.upg` file.
+//!
+//! Three threads pass work on through short channels, so that reading, coding
+//! and writing overlap and memory stays bounded whatever the model's size: the
+//! *planner* counts a tensor's values and chooses its quantiser, the *encoder*
+//! codes blocks in parallel, the *writer* appends them in order. Planner and
+//! encoder share one pool of threads. What is written does not depend on their
+//! number.
+
+mod analyse;
+mod destination;
+mod encode;
+mod pipeline;
+mod plan;
+mod report;
+mod tree;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use globset::GlobSet;
+
+pub use report::{Report, TensorReport};
+pub use tree::{SourceFile, SourceKind, SourceTree};
+
+use crate::codec::manifold::Grid;
+use crate::error::{Error, Result};
+use destination::Destination;
+
+/// How much a model should shrink.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Target {
+    /// Bits per weight of every tensor that is stored lossily.
+    Bits(f64),
+    /// Size of the safetensors files over the size of the result.
+    Ratio(f64),
+    Lossless,
+}
+
+/// Fewest and most bits per weight that may be asked for.
+pub const BITS: std::ops::RangeInclusive<f64> = 1.0..=12.0;
+
+pub struct Options {
+    pub source: PathBuf,
+    /// A file if it ends in `.upg`, else a directory.
+    pub output: PathBuf,
+    pub target: Target,
+    pub grid: Grid,
+    /// Tensors to store exactly.
+    pub keep: GlobSet,
+    pub threads: usize,
+    /// Bytes.
+    pub memory: u64,
+    /// Replace what is at the destination.
+    pub force: bool,
+}
+
+/// Told of progress, in bytes of the source.
+pub trait Progress: Sync {
+    fn begin(&self, total: u64);
+    fn advance(&self, bytes: u64);
+}
+
+/// Least memory that conversion can do with: blocks in flight and buffers.
+pub const LEAST_MEMORY: u64 = 128 << 20;
+
+/// Converts and returns what was measured.
+pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
+    let start = Instant::now();
+    if options.memory < LEAST_MEMORY {
+        return Err(Error::Invalid(format!("--memory must be at least {} MiB", LEAST_MEMORY >> 20)));
+    }
+    let tree = SourceTree::scan(&options.source, &options.output)?;
+    for (i, glob) in options.keep_matches(&tree) {
+        if !glob {
+            return Err(Error::Invalid(format!("--keep number {} matches no tensor", i + 1)));
+        }
+    }
+    let destination = Destination::prepare(&options.output, &tree.name, options.force)?;
+    progress.begin(tree.total_bytes());
+    let mut report = pipeline::run(options, &tree, destination.archive_path(), progress)?;
+    report.finish(&tree, start.elapsed());
+    destination.complete(&tree, &mut report)?;
+    Ok(report)
+}
+
+impl Options {
+    /// For each of the globs, whether it matches any tensor.
+    fn keep_matches(&self, tree: &SourceTree) -> Vec<(usize, bool)> {
+        let mut matched = vec![false; self.keep.len()];
+        for tensor in tree.tensors() {
+            for i in self.keep.matches(&tensor.name) {
+                matched[i] = true;
+            }
+        }
+        matched.into_iter().enumerate().collect()
+    }
+}

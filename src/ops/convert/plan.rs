@@ -1,0 +1,273 @@
+//! How each tensor is to be coded, decided from its histogram.
+
+use crate::codec::entropy::encode::EncodeTable;
+use crate::codec::entropy::frequencies::Frequencies;
+use crate::codec::float::{from_bits, to_bits};
+use crate::codec::histogram::Histogram;
+use crate::codec::lossless::FieldCode;
+use crate::codec::manifold::{Grid, Levels};
+use crate::codec::params::{ENTRIES, LANE_UNIT, PrimeSparse, SymbolMap, SymbolParams};
+use crate::codec::side::SideContent;
+use crate::codec::sparse::Quantiser;
+use crate::dtype::{Dtype, Split};
+use crate::shard::ShardTensor;
+
+/// Decoded bytes per block, at most.
+const BLOCK_BYTES: u64 = 1 << 20;
+/// Fewer elements than this are stored exactly: tables would outweigh them.
+const LEAST_MATRIX: u64 = 4096;
+/// Fewer elements than this are stored as they are.
+const LEAST_CODED: u64 = 2048;
+/// What the prime grid may cost against the uniform one before it is given up.
+const PRIME_COST_DB: f64 = 0.1;
+
+/// Bytes of the index per block, and per tensor without names and shape.
+const INDEX_BYTES_PER_BLOCK: u64 = 24;
+const INDEX_BYTES_PER_TENSOR: u64 = 80 + 40;
+
+/// An array about to be encoded.
+pub struct Plan {
+    pub dtype: Dtype,
+    pub elements: u64,
+    pub row_len: u64,
+    pub block_elems: u32,
+    pub coding: Coding,
+}
+
+pub enum Coding {
+    /// Bytes as they are.
+    Stored,
+    /// Zstandard at this level, block by block.
+    Zstd(i32),
+    Lossless {
+        params: SymbolParams,
+        split: Split,
+        code: FieldCode,
+        table: EncodeTable,
+        side: Vec<u8>,
+    },
+    PrimeSparse(Box<Lossy>),
+}
+
+/// Prime-sparse with all that encoding needs.
+pub struct Lossy {
+    pub params: SymbolParams,
+    pub quantiser: Quantiser,
+    pub levels: Levels,
+    pub table: EncodeTable,
+    pub side: Vec<u8>,
+    /// What this grid costs against the uniform one, in dB, where both were tried.
+    pub grid_cost_db: Option<f64>,
+}
+
+/// Sums that become SNR and sparsity.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Quality {
+    pub signal: f64,
+    pub noise: f64,
+    pub zeros: u64,
+}
+
+impl Quality {
+    pub fn add(&mut self, other: &Quality) {
+        self.signal += other.signal;
+        self.noise += other.noise;
+        self.zeros += other.zeros;
+    }
+}
+
+/// Whether a tensor may be stored lossily: a matrix of floating-point numbers
+/// that is large enough for its tables.
+pub fn is_matrix(tensor: &ShardTensor) -> bool {
+    tensor.dtype.can_be_lossy()
+        && tensor.shape.iter().filter(|&&dim| dim > 1).count() >= 2
+        && tensor.elements() >= LEAST_MATRIX
+}
+
+/// The element type of the array that holds a tensor of this type.
+pub fn array_dtype(dtype: Dtype) -> Dtype {
+    if dtype.width().is_some() { dtype } else { Dtype::U8 }
+}
+
+impl Plan {
+    /// For bytes without structure, such as headers and small files.
+    pub fn bytes(length: u64, level: i32) -> Plan {
+        let block_elems = BLOCK_BYTES.min(length) as u32;
+        Plan { dtype: Dtype::U8, elements: length, row_len: 1, block_elems, coding: Coding::Zstd(level) }
+    }
+
+    /// For elements that no entropy coder of ours fits: zstd where it helps.
+    pub fn opaque(dtype: Dtype, elements: u64, zstd_helps: bool) -> Plan {
+        let width = u64::from(dtype.bits() / 8);
+        let block_elems = (BLOCK_BYTES / width).min(elements) as u32;
+        let coding = if zstd_helps { Coding::Zstd(3) } else { Coding::Stored };
+        Plan { dtype, elements, row_len: 1, block_elems, coding }
+    }
+
+    /// Bit-exact, by the entropy of the split field; None if it would not pay.
+    pub fn lossless(dtype: Dtype, histogram: &Histogram) -> Option<Plan> {
+        let elements = histogram.total();
+        let split = dtype.split().filter(|_| elements >= LEAST_CODED)?;
+        let geometry = Geometry::new(dtype, elements);
+        let code = FieldCode::new(&histogram.field_counts(split));
+        let frequencies = Frequencies::from_counts(&code.counts, 1);
+        let params = SymbolParams {
+            dtype,
+            lanes: geometry.lanes,
+            raw_bits: dtype.bits() as u8 - split.bits,
+            classes: 1,
+            row_classes: false,
+            map: SymbolMap::Lossless(split),
+        };
+        let frequencies = [frequencies];
+        let side = SideContent { frequencies: &frequencies, field_values: Some(&code.values), ..Default::default() };
+        let (side, table) = (side.to_bytes(), EncodeTable::new(&frequencies[0], 1));
+        let plan = geometry.plan(Coding::Lossless { params, split, code, table, side });
+        (plan.estimated_bytes() < (elements * u64::from(dtype.bits() / 8)) as f64).then_some(plan)
+    }
+
+    /// Lossily, with at most `bits` bits per weight for everything that the
+    /// tensor adds to the file; `names` are the bytes of its name and shape.
+    /// None if it cannot be done, or if lossless coding takes less.
+    pub fn lossy(dtype: Dtype, histogram: &Histogram, grid: Grid, bits: f64, names: u64) -> Option<Plan> {
+        let elements = histogram.total();
+        let geometry = Geometry::new(dtype, elements);
+        let overhead = geometry.overhead(2 * ENTRIES as u64) + INDEX_BYTES_PER_TENSOR + names;
+        let budget = bits * elements as f64 - 8.0 * overhead as f64;
+        let values = histogram.values();
+        let uniform = Quantiser::search(&values, Grid::Uniform, budget, dtype.bits());
+        let prime = match grid {
+            Grid::Prime => Quantiser::search(&values, Grid::Prime, budget, dtype.bits()),
+            Grid::Uniform => None,
+        };
+        let cost = prime
+            .as_ref()
+            .zip(uniform.as_ref())
+            .map(|(prime, uniform)| 10.0 * (prime.outcome.noise / uniform.outcome.noise).log10());
+        let quantiser = match (prime, uniform, cost) {
+            (Some(prime), None, _) => prime,
+            (Some(prime), _, Some(cost)) if cost <= PRIME_COST_DB => prime,
+            (_, uniform, _) => uniform?,
+        };
+        if Self::lossless(dtype, histogram).is_some_and(|plan| plan.estimated_bytes() < budget / 8.0) {
+            return None;
+        }
+        let lossy = Lossy::new(dtype, geometry.lanes, quantiser, cost);
+        Some(geometry.plan(Coding::PrimeSparse(Box::new(lossy))))
+    }
+
+    pub fn block_count(&self) -> u64 {
+        self.elements.div_ceil(u64::from(self.block_elems))
+    }
+
+    pub fn width(&self) -> u64 {
+        u64::from(self.dtype.bits() / 8)
+    }
+
+    /// Bytes that a losslessly coded array will take, from its entropy.
+    pub fn estimated_bytes(&self) -> f64 {
+        match &self.coding {
+            Coding::Lossless { params, code, side, .. } => {
+                let escapes = code.counts[0] as f64 * (4.0 + self.width() as f64);
+                let symbols = crate::codec::lossless::entropy(&code.counts) + f64::from(params.raw_bits);
+                let geometry = Geometry::new(self.dtype, self.elements);
+                symbols * self.elements as f64 / 8.0 + escapes + geometry.overhead(side.len() as u64) as f64
+            }
+            _ => (self.elements * self.width()) as f64,
+        }
+    }
+}
+
+impl Lossy {
+    fn new(dtype: Dtype, lanes: usize, quantiser: Quantiser, grid_cost_db: Option<f64>) -> Lossy {
+        let params = SymbolParams {
+            dtype,
+            lanes,
+            raw_bits: quantiser.raw_bits,
+            classes: 1,
+            row_classes: false,
+            map: SymbolMap::PrimeSparse(PrimeSparse {
+                step: quantiser.step,
+                grid: quantiser.grid,
+                trellis: None,
+                row_steps: false,
+                column_steps: false,
+                centroids: false,
+            }),
+        };
+        let mut counts = quantiser.outcome.counts;
+        if dtype == Dtype::F32 {
+            // Counted to BF16's precision: a value near a threshold may fall on
+            // the other side of it, on a symbol that was not seen.
+            counts.iter_mut().for_each(|count| *count = (*count).max(1));
+        }
+        let frequencies = [Frequencies::from_counts(&counts, 1)];
+        let side = SideContent { frequencies: &frequencies, ..Default::default() }.to_bytes();
+        let table = EncodeTable::new(&frequencies[0], 1);
+        Lossy { params, levels: quantiser.levels(), quantiser, table, side, grid_cost_db }
+    }
+
+    /// Adds what an element of these bits contributes, `count` times.
+    #[inline]
+    pub fn measure(&self, bits: u32, count: u64, quality: &mut Quality) {
+        let value = from_bits(self.params.dtype, bits);
+        if !value.is_finite() {
+            return;
+        }
+        let decoded = match self.quantiser.index(value) {
+            None => value,
+            Some(index) => {
+                let decoded = Quantiser::value(&self.levels, self.quantiser.step, index);
+                from_bits(self.params.dtype, to_bits(self.params.dtype, decoded))
+            }
+        };
+        let (value, count_f) = (f64::from(value), count as f64);
+        quality.signal += count_f * value * value;
+        quality.noise += count_f * (value - f64::from(decoded)).powi(2);
+        quality.zeros += if decoded == 0.0 { count } else { 0 };
+    }
+}
+
+/// How an array is cut into blocks and lanes.
+struct Geometry {
+    dtype: Dtype,
+    elements: u64,
+    lanes: usize,
+    block_elems: u32,
+}
+
+impl Geometry {
+    /// Rows as long as the lanes are many keep the elements in their order,
+    /// which is the fastest to decode; nothing here is per row or column.
+    fn new(dtype: Dtype, elements: u64) -> Geometry {
+        let most = BLOCK_BYTES / u64::from(dtype.bits() / 8);
+        let blocks = elements.div_ceil(most);
+        let even = elements.div_ceil(blocks);
+        // 24 bits per lane and block: 128 lanes cost 0.4 % of 250,000 weights.
+        let lanes = if even >= 1 << 18 {
+            4 * LANE_UNIT
+        } else if even >= 1 << 16 {
+            2 * LANE_UNIT
+        } else {
+            LANE_UNIT
+        };
+        let block_elems = even.next_multiple_of(lanes as u64) as u32;
+        Geometry { dtype, elements, lanes, block_elems }
+    }
+
+    /// Bytes besides the symbols: side block, lanes' states, records of blocks.
+    fn overhead(&self, side: u64) -> u64 {
+        let blocks = self.elements.div_ceil(u64::from(self.block_elems));
+        side + INDEX_BYTES_PER_BLOCK + blocks * (4 + 3 * self.lanes as u64 + INDEX_BYTES_PER_BLOCK)
+    }
+
+    fn plan(self, coding: Coding) -> Plan {
+        Plan {
+            dtype: self.dtype,
+            elements: self.elements,
+            row_len: self.lanes as u64,
+            block_elems: self.block_elems,
+            coding,
+        }
+    }
+}

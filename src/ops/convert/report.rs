@@ -1,0 +1,144 @@
+//! What a conversion measured. Every number comes from the bytes at hand.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::plan::{Coding, Plan};
+use super::tree::SourceTree;
+use crate::format::ArrayInfo;
+use crate::shard::ShardTensor;
+
+/// Totals over all tensors; sizes in bytes.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    pub output: String,
+    /// Size of the `.upg` file.
+    pub file_bytes: u64,
+    /// Size of the safetensors files.
+    pub source_bytes: u64,
+    pub weights: u64,
+    /// Of the whole file, over all weights.
+    pub bits_per_weight: f64,
+    /// Safetensors files over the `.upg` file.
+    pub ratio_source: f64,
+    /// The same weights in FP32 over the `.upg` file.
+    pub ratio_fp32: f64,
+    /// Share of the lossily stored weights that are exactly zero.
+    pub sparsity: f64,
+    /// Of all lossily stored weights together; null if there are none.
+    pub snr_db: Option<f64>,
+    pub seconds: f64,
+    /// Files that the archive does not hold, with their bytes.
+    pub left_out: Vec<(String, u64)>,
+    pub tensors: Vec<TensorReport>,
+    #[serde(skip)]
+    totals: (f64, f64, u64, u64),
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct TensorReport {
+    pub name: String,
+    pub file: String,
+    pub dtype: &'static str,
+    pub shape: Vec<u64>,
+    pub codec: &'static str,
+    /// Of prime-sparse: prime or uniform.
+    pub grid: Option<&'static str>,
+    /// What the prime grid costs against the uniform one at the same bits, where
+    /// both were tried.
+    pub prime_cost_db: Option<f64>,
+    pub source_bytes: u64,
+    /// Payload, tables and index.
+    pub stored_bytes: u64,
+    pub weights: u64,
+    pub bits_per_weight: f64,
+    pub ratio_source: f64,
+    pub ratio_fp32: f64,
+    pub sparsity: Option<f64>,
+    pub snr_db: Option<f64>,
+    /// Time from the first look at the tensor to its last block.
+    pub seconds: f64,
+    #[serde(skip)]
+    lossy: Option<(f64, f64, u64)>,
+}
+
+impl TensorReport {
+    pub fn new(tensor: &ShardTensor, plan: &Plan, array: &ArrayInfo, stored: u64, spent: Duration) -> TensorReport {
+        let lossy = array.codec.prime_sparse().map(|_| (array.signal, array.noise, array.zeros));
+        let weights = tensor.elements();
+        TensorReport {
+            codec: array.codec.name(),
+            grid: array.codec.prime_sparse().map(|p| p.grid.name()),
+            prime_cost_db: match &plan.coding {
+                Coding::PrimeSparse(lossy) => lossy.grid_cost_db,
+                _ => None,
+            },
+            stored_bytes: stored,
+            bits_per_weight: 8.0 * stored as f64 / weights as f64,
+            ratio_source: tensor.length as f64 / stored as f64,
+            ratio_fp32: 4.0 * weights as f64 / stored as f64,
+            sparsity: lossy.map(|(_, _, zeros)| zeros as f64 / weights as f64),
+            snr_db: array.snr_db(),
+            seconds: spent.as_secs_f64(),
+            lossy,
+            ..TensorReport::empty(tensor)
+        }
+    }
+
+    /// A tensor without elements.
+    pub fn empty(tensor: &ShardTensor) -> TensorReport {
+        TensorReport {
+            name: tensor.name.clone(),
+            file: String::new(),
+            dtype: tensor.dtype.name(),
+            shape: tensor.shape.clone(),
+            codec: "stored",
+            grid: None,
+            prime_cost_db: None,
+            source_bytes: tensor.length,
+            stored_bytes: 0,
+            weights: tensor.elements(),
+            bits_per_weight: 0.0,
+            ratio_source: 1.0,
+            ratio_fp32: 1.0,
+            sparsity: None,
+            snr_db: None,
+            seconds: 0.0,
+            lossy: None,
+        }
+    }
+}
+
+impl Report {
+    pub fn add(&mut self, tensor: TensorReport) {
+        if let Some((signal, noise, zeros)) = tensor.lossy {
+            self.totals.0 += signal;
+            self.totals.1 += noise;
+            self.totals.2 += zeros;
+            self.totals.3 += tensor.weights;
+        }
+        self.weights += tensor.weights;
+        self.tensors.push(tensor);
+    }
+
+    /// The tensors added since the last call are of this file.
+    pub fn name_file(&mut self, path: &str) {
+        let unnamed = self.tensors.iter_mut().rev().take_while(|tensor| tensor.file.is_empty());
+        unnamed.for_each(|tensor| tensor.file = path.to_owned());
+    }
+
+    /// Works out the totals once the archive is written.
+    pub fn finish(&mut self, tree: &SourceTree, elapsed: Duration) {
+        let (signal, noise, zeros, lossy) = self.totals;
+        let file = self.file_bytes as f64;
+        self.source_bytes = tree.shard_bytes();
+        self.bits_per_weight = 8.0 * file / self.weights.max(1) as f64;
+        self.ratio_source = self.source_bytes as f64 / file;
+        self.ratio_fp32 = 4.0 * self.weights as f64 / file;
+        self.sparsity = zeros as f64 / lossy.max(1) as f64;
+        self.snr_db = (lossy > 0 && noise > 0.0).then(|| 10.0 * (signal / noise).log10());
+        self.seconds = elapsed.as_secs_f64();
+        self.left_out.clone_from(&tree.left_out);
+    }
+}

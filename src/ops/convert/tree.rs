@@ -1,0 +1,151 @@
+//! The source: every file that the archive will hold.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::format::check_path;
+use crate::shard::{Shard, ShardTensor};
+use crate::source::LocalFile;
+
+/// A model as it lies in a directory, or one safetensors file.
+#[derive(Debug)]
+pub struct SourceTree {
+    /// Name of the model.
+    pub name: String,
+    /// Sorted by path.
+    pub files: Vec<SourceFile>,
+    /// Files that were left out: path and bytes.
+    pub left_out: Vec<(String, u64)>,
+}
+
+#[derive(Debug)]
+pub struct SourceFile {
+    /// Relative to the model's directory.
+    pub path: String,
+    pub location: PathBuf,
+    pub size: u64,
+    pub kind: SourceKind,
+}
+
+#[derive(Debug)]
+pub enum SourceKind {
+    Shard(Shard),
+    /// Anything else; presented as it is.
+    Other,
+}
+
+const SHARD_SUFFIX: &str = ".safetensors";
+/// Other files beyond this size are weights in another format, as a rule.
+const LARGEST_OTHER: u64 = 64 << 20;
+/// Deeper directories are a mistake.
+const MAX_DEPTH: usize = 16;
+
+impl SourceTree {
+    /// Finds the files below `source`; `output` is passed over if it is there.
+    pub fn scan(source: &Path, output: &Path) -> Result<SourceTree> {
+        let location = source.canonicalize().map_err(|e| Error::io(source, e))?;
+        let mut tree = SourceTree { name: String::new(), files: Vec::new(), left_out: Vec::new() };
+        if location.is_dir() {
+            tree.name = model_name(&location)?;
+            tree.scan_directory(&location, "", output.canonicalize().ok().as_deref(), 0)?;
+        } else {
+            // The name that was asked for, not that of a blob a link leads to.
+            let path = utf8(source, source.file_name())?;
+            let Some(stem) = path.strip_suffix(SHARD_SUFFIX) else {
+                let what = format!("{}: neither a directory nor a {SHARD_SUFFIX} file", source.display());
+                return Err(Error::Invalid(what));
+            };
+            tree.name = stem.to_owned();
+            tree.add(path, location)?;
+        }
+        tree.files.sort_by(|a, b| a.path.cmp(&b.path));
+        if tree.shards().next().is_none() {
+            return Err(Error::Invalid(format!("{}: no {SHARD_SUFFIX} file found", source.display())));
+        }
+        Ok(tree)
+    }
+
+    fn scan_directory(&mut self, directory: &Path, prefix: &str, output: Option<&Path>, depth: usize) -> Result<()> {
+        if depth > MAX_DEPTH {
+            return Err(Error::Invalid(format!("{}: too many nested directories", directory.display())));
+        }
+        for entry in fs::read_dir(directory).map_err(|e| Error::io(directory, e))? {
+            let entry = entry.map_err(|e| Error::io(directory, e))?;
+            let (location, name) = (entry.path(), utf8(directory, Some(&entry.file_name()))?);
+            // Hidden files are the hub client's and version control's own.
+            if name.starts_with('.') || Some(location.as_path()) == output {
+                continue;
+            }
+            let path = format!("{prefix}{name}");
+            let linked = entry.file_type().map_err(|e| Error::io(&location, e))?.is_symlink();
+            let metadata = fs::metadata(&location).map_err(|e| Error::io(&location, e))?;
+            // A linked directory may lead back here; the hub's cache links files only.
+            if metadata.is_dir() && !linked {
+                self.scan_directory(&location, &format!("{path}/"), output, depth + 1)?;
+            } else if metadata.is_file() {
+                self.add(path, location)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: String, location: PathBuf) -> Result<()> {
+        check_path(&path).map_err(|what| Error::Invalid(format!("{}: {what}", location.display())))?;
+        let size = fs::metadata(&location).map_err(|e| Error::io(&location, e))?.len();
+        let kind = if is_shard(&path) {
+            SourceKind::Shard(Shard::read(&LocalFile::open(&location)?)?)
+        } else if size > LARGEST_OTHER {
+            self.left_out.push((path, size));
+            return Ok(());
+        } else {
+            SourceKind::Other
+        };
+        self.files.push(SourceFile { path, location, size, kind });
+        Ok(())
+    }
+
+    pub fn shards(&self) -> impl Iterator<Item = (&SourceFile, &Shard)> {
+        self.files.iter().filter_map(|file| match &file.kind {
+            SourceKind::Shard(shard) => Some((file, shard)),
+            SourceKind::Other => None,
+        })
+    }
+
+    pub fn tensors(&self) -> impl Iterator<Item = &ShardTensor> {
+        self.shards().flat_map(|(_, shard)| &shard.tensors)
+    }
+
+    /// Bytes of all files.
+    pub fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// Bytes of the safetensors files.
+    pub fn shard_bytes(&self) -> u64 {
+        self.shards().map(|(file, _)| file.size).sum()
+    }
+}
+
+fn is_shard(path: &str) -> bool {
+    path.ends_with(SHARD_SUFFIX)
+}
+
+fn utf8(directory: &Path, name: Option<&std::ffi::OsStr>) -> Result<String> {
+    let name = name.and_then(|name| name.to_str());
+    name.map(str::to_owned)
+        .ok_or_else(|| Error::Invalid(format!("{}: a file name that is not UTF-8", directory.display())))
+}
+
+/// `phi-4` for `models/phi-4` and for the hub's cache
+/// `models--microsoft--phi-4/snapshots/<revision>`.
+fn model_name(location: &Path) -> Result<String> {
+    let repository = location.ancestors().nth(2).and_then(|p| p.file_name()).and_then(|name| name.to_str());
+    let repository = repository.and_then(|name| name.strip_prefix("models--"));
+    if let (Some(repository), Some("snapshots")) =
+        (repository, location.parent().and_then(|p| p.file_name()).and_then(|name| name.to_str()))
+    {
+        return Ok(repository.rsplit("--").next().unwrap_or(repository).to_owned());
+    }
+    utf8(location, location.file_name())
+}

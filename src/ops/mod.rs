@@ -1,0 +1,4 @@
+//! What the program `upg` does.
+
+pub mod convert;
+pub mod info;
