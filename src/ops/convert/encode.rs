@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::plan::{Coding, Lossy, Plan, Quality};
+use super::plan::{Coding, Exact, Lossy, Plan, Quality};
 use crate::codec::encode::{Symbols, encode_block};
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::layout::BlockShape;
@@ -71,7 +71,8 @@ pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Enco
                 exact(BlockMode::Stored, bytes.to_vec())
             }
         }
-        Coding::Lossless { params, split, code, table, .. } => {
+        Coding::Lossless(exactly) => {
+            let Exact { params, split, code, table, .. } = &**exactly;
             let stored = WORK.with_borrow_mut(|work| {
                 work.fill(params, bytes, |element| code.split(*split, element));
                 work.encode(plan, params, table)

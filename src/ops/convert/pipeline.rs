@@ -137,7 +137,7 @@ fn plan_all<'a>(
     bits: Option<f64>,
     pool: &rayon::ThreadPool,
     sources: &'a [OpenFile<'a>],
-    plans: SyncSender<(Option<Planned<'a>>, &'a SourceFile)>,
+    plans: SyncSender<(Option<Box<Planned<'a>>>, &'a SourceFile)>,
 ) -> Result<()> {
     for open in sources {
         let (file, source) = (open.file, &open.source);
@@ -150,20 +150,20 @@ fn plan_all<'a>(
             quality: Quality::default(),
             spent: Duration::ZERO,
         };
-        let send = |planned| plans.send((Some(planned), file));
+        let send = |planned| plans.send((Some(Box::new(planned)), file)).is_ok();
         // A failed send means that the receiver has an error to report.
-        let gone = match &file.kind {
-            SourceKind::Other => send(bytes(ExtentKind::Bytes, file.size)).is_err(),
+        let going = match &file.kind {
+            SourceKind::Other => send(bytes(ExtentKind::Bytes, file.size)),
             SourceKind::Shard(shard) => {
-                let mut gone = send(bytes(ExtentKind::Header, shard.header_len)).is_err();
+                let mut going = send(bytes(ExtentKind::Header, shard.header_len));
                 for tensor in &shard.tensors {
                     let planned = pool.install(|| plan_tensor(options, bits, source, tensor))?;
-                    gone = gone || send(planned).is_err();
+                    going = going && send(planned);
                 }
-                gone
+                going
             }
         };
-        if gone || plans.send((None, file)).is_err() {
+        if !going || plans.send((None, file)).is_err() {
             return Ok(());
         }
     }
@@ -217,7 +217,7 @@ fn zstd_helps(source: &LocalFile, tensor: &ShardTensor) -> Result<bool> {
 fn encode_all<'a>(
     pool: &rayon::ThreadPool,
     batch: u64,
-    plans: Receiver<(Option<Planned<'a>>, &'a SourceFile)>,
+    plans: Receiver<(Option<Box<Planned<'a>>>, &'a SourceFile)>,
     writer: SyncSender<Message<'a>>,
     progress: &dyn Progress,
 ) -> Result<()> {
@@ -244,7 +244,7 @@ fn encode_all<'a>(
             }
         }
         planned.spent += start.elapsed();
-        writer.send(Message::ExtentEnds(Box::new(planned))).map_err(hung_up)?;
+        writer.send(Message::ExtentEnds(planned)).map_err(hung_up)?;
     }
     Ok(())
 }
@@ -321,7 +321,7 @@ fn write_all(
 
 fn side_of(plan: &Plan) -> Option<&[u8]> {
     match &plan.coding {
-        Coding::Lossless { side, .. } => Some(side),
+        Coding::Lossless(exact) => Some(&exact.side),
         Coding::PrimeSparse(lossy) => Some(&lossy.side),
         Coding::Stored | Coding::Zstd(_) => None,
     }
@@ -331,7 +331,7 @@ fn finish_array(writer: &mut ArchiveWriter, plan: &Plan, first_block: u32, quali
     let codec = match &plan.coding {
         Coding::Stored => Codec::Stored,
         Coding::Zstd(_) => Codec::Zstd,
-        Coding::Lossless { params, .. } => Codec::Symbols(*params),
+        Coding::Lossless(exact) => Codec::Symbols(exact.params),
         Coding::PrimeSparse(lossy) => Codec::Symbols(lossy.params),
     };
     let side_block = side_of(plan).map(|side| writer.add_block(BlockMode::Coded, side)).transpose()?;

@@ -39,14 +39,17 @@ pub enum Coding {
     Stored,
     /// Zstandard at this level, block by block.
     Zstd(i32),
-    Lossless {
-        params: SymbolParams,
-        split: Split,
-        code: FieldCode,
-        table: EncodeTable,
-        side: Vec<u8>,
-    },
+    Lossless(Box<Exact>),
     PrimeSparse(Box<Lossy>),
+}
+
+/// Lossless with all that encoding needs.
+pub struct Exact {
+    pub params: SymbolParams,
+    pub split: Split,
+    pub code: FieldCode,
+    pub table: EncodeTable,
+    pub side: Vec<u8>,
 }
 
 /// Prime-sparse with all that encoding needs.
@@ -122,7 +125,7 @@ impl Plan {
         let frequencies = [frequencies];
         let side = SideContent { frequencies: &frequencies, field_values: Some(&code.values), ..Default::default() };
         let (side, table) = (side.to_bytes(), EncodeTable::new(&frequencies[0], 1));
-        let plan = geometry.plan(Coding::Lossless { params, split, code, table, side });
+        let plan = geometry.plan(Coding::Lossless(Box::new(Exact { params, split, code, table, side })));
         (plan.estimated_bytes() < (elements * u64::from(dtype.bits() / 8)) as f64).then_some(plan)
     }
 
@@ -167,7 +170,8 @@ impl Plan {
     /// Bytes that a losslessly coded array will take, from its entropy.
     pub fn estimated_bytes(&self) -> f64 {
         match &self.coding {
-            Coding::Lossless { params, code, side, .. } => {
+            Coding::Lossless(exact) => {
+                let Exact { params, code, side, .. } = &**exact;
                 let escapes = code.counts[0] as f64 * (4.0 + self.width() as f64);
                 let symbols = crate::codec::lossless::entropy(&code.counts) + f64::from(params.raw_bits);
                 let geometry = Geometry::new(self.dtype, self.elements);
