@@ -64,7 +64,9 @@ def compare(source, mount, shards):
                 want, got = a.get_tensor(name), b.get_tensor(name)
                 weights += want.size
                 if (want.shape, want.dtype) != (got.shape, got.dtype):
-                    complaints.append(f"{name}: {want.shape} {want.dtype} became {got.shape} {got.dtype}")
+                    complaints.append(
+                        f"{name}: {want.shape} {want.dtype} became {got.shape} {got.dtype}"
+                    )
                     continue
                 if want.tobytes() == got.tobytes():
                     signal, error = 0.0, 0.0
@@ -85,7 +87,11 @@ def compare(source, mount, shards):
 def main():
     source, mount, upg = map(Path, sys.argv[1:])
     here, there = files(source), files(mount)
-    complaints = [] if here == there else [f"other files or sizes: {sorted(set(here.items()) ^ set(there.items()))}"]
+    complaints = (
+        []
+        if here == there
+        else [f"other files or sizes: {sorted(set(here.items()) ^ set(there.items()))}"]
+    )
     shards = [p for p in here if p.suffix == ".safetensors" and p in there]
 
     cold, size = load_all(mount, shards)
@@ -99,10 +105,15 @@ def main():
         print(f"{kind:28} {count:4} tensors   {quality}")
     total, stored = sum(here.values()), os.path.getsize(upg)
     print(f"source         {total:>14,} bytes")
-    print(f".upg           {stored:>14,} bytes, {8 * stored / weights:.3f} bits per weight over all {weights:,} weights")
+    print(f".upg           {stored:>14,} bytes")
+    print(f"               {8 * stored / weights:.3f} bits per weight over all {weights:,} weights")
     print(f"ratio          {total / stored:.2f} : 1 against the source's bytes")
     print(f"               {4 * weights / stored:.2f} : 1 against the same weights in FP32")
-    rows = [("mount, decoding", cold), ("mount, again", warm), ("source, plain files, cached", plain)]
+    rows = [
+        ("mount, decoding", cold),
+        ("mount, again", warm),
+        ("source, plain files, cached", plain),
+    ]
     for what, seconds in rows:
         print(f"load           {size / seconds / 1e9:.2f} GB/s  {seconds:6.2f} s  {what}")
     for complaint in complaints:

@@ -133,7 +133,7 @@ def safetensors_header(shard):
 
 def index_json(shards, names):
     tensors = [t for shard in shards for t in shard]
-    where = {t.name: name for name, shard in zip(names, shards) for t in shard}
+    where = {t.name: name for name, shard in zip(names, shards, strict=True) for t in shard}
     total = sum(t.bytes for t in tensors)
     index = {"metadata": {"total_size": total}, "weight_map": where}
     return json.dumps(index, indent=2, sort_keys=True) + "\n"
@@ -210,34 +210,37 @@ class Progress:
         end = "\n" if self.done == self.total else ""
         print(
             f"\r{self.done / 1e9:.2f} of {self.total / 1e9:.2f} GB, {rate / 1e6:.0f} MB/s ",
-            end=end, file=sys.stderr, flush=True,
+            end=end,
+            file=sys.stderr,
+            flush=True,
         )
 
 
-def write_weights(out, shards, names, seed, hidden, threads):
-    progress = Progress(sum(t.bytes for shard in shards for t in shard))
-    for name, shard in zip(names, shards):
-        header = safetensors_header(shard)
-        with open(out / name, "wb") as file, ThreadPoolExecutor(threads) as pool:
-            file.write(header)
-            file.flush()
-            file.truncate(len(header) + sum(t.bytes for t in shard))
+def write_at(file, data, at):
+    view = memoryview(data).cast("B")
+    while view:
+        written = os.pwrite(file, view, at)
+        view, at = view[written:], at + written
+    return data.nbytes
 
-            def write(tensor, scales, first_row, rows, part):
-                data = draw(seed, tensor, scales, first_row, rows, part)
-                at = len(header) + tensor.offset + 2 * first_row * tensor.columns
-                view = memoryview(data).cast("B")
-                while view:
-                    written = os.pwrite(file.fileno(), view, at)
-                    view, at = view[written:], at + written
-                return data.nbytes
 
-            jobs = []
-            for tensor in shard:
-                scales = None if tensor.kind == "norm" else row_scales(seed, tensor, hidden)
-                jobs += [pool.submit(write, tensor, scales, *c) for c in chunks(tensor)]
-            for job in as_completed(jobs):
-                progress.add(job.result())
+def write_shard(path, shard, pool, seed, hidden, progress):
+    header = safetensors_header(shard)
+
+    def write(tensor, scales, first_row, rows, part):
+        data = draw(seed, tensor, scales, first_row, rows, part)
+        at = len(header) + tensor.offset + 2 * first_row * tensor.columns
+        return write_at(file.fileno(), data, at)
+
+    with open(path, "wb", buffering=0) as file:
+        write_at(file.fileno(), np.frombuffer(header, np.uint8), 0)
+        file.truncate(len(header) + sum(t.bytes for t in shard))
+        jobs = []
+        for tensor in shard:
+            scales = None if tensor.kind == "norm" else row_scales(seed, tensor, hidden)
+            jobs += [pool.submit(write, tensor, scales, *c) for c in chunks(tensor)]
+        for job in as_completed(jobs):
+            progress.add(job.result())
 
 
 def parse_size(text):
@@ -247,7 +250,9 @@ def parse_size(text):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="directory to make")
     parser.add_argument("--layers", type=int)
     parser.add_argument("--hidden", type=int)
@@ -255,10 +260,16 @@ def arguments():
     parser.add_argument("--vocab", type=int)
     parser.add_argument("--heads", type=int, help="default: hidden / 128")
     parser.add_argument("--kv-heads", type=int, help="default: heads / 4")
-    parser.add_argument("--shard-size", type=parse_size, help="bytes, or with K, M, G (default 5G, six shards for phi-4)")
+    parser.add_argument(
+        "--shard-size",
+        type=parse_size,
+        help="bytes, or 150M, 5G (the default, which cuts phi-4 in six)",
+    )
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--tiny", action="store_true", help="hidden 256, two layers, shards of 1 MB")
+    parser.add_argument(
+        "--tiny", action="store_true", help="hidden 256, two layers, shards of 1 MB"
+    )
     given = parser.parse_args()
 
     if given.tiny:
@@ -296,8 +307,14 @@ def main():
     else:
         (given.out / "model.safetensors.index.json").write_text(index_json(shards, names))
     write_small_files(given.out, given)
-    write_weights(given.out, shards, names, given.seed, given.hidden, given.threads)
-    print(f"{given.out}: {len(tensors)} tensors, {weights:,} weights, {2 * weights / 1e9:.2f} GB in {count} shard(s)")
+    progress = Progress(sum(t.bytes for t in tensors))
+    with ThreadPoolExecutor(given.threads) as pool:
+        for name, shard in zip(names, shards, strict=True):
+            write_shard(given.out / name, shard, pool, given.seed, given.hidden, progress)
+    size = 2 * weights / 1e9
+    print(
+        f"{given.out}: {len(tensors)} tensors, {weights:,} weights, {size:.2f} GB, {count} shard(s)"
+    )
 
 
 if __name__ == "__main__":

@@ -7,8 +7,14 @@ TOKENIZER_SEED = 14
 # phi-4 keeps the last 96 ids of its vocabulary for special tokens.
 RESERVED = 96
 SPECIAL = {
-    1: "<|endoftext|>", 2: "<|fim_prefix|>", 3: "<|fim_middle|>", 4: "<|fim_suffix|>",
-    8: "<|im_start|>", 9: "<|im_end|>", 10: "<|im_sep|>", 20: "<|endofprompt|>",
+    1: "<|endoftext|>",
+    2: "<|fim_prefix|>",
+    3: "<|fim_middle|>",
+    4: "<|fim_suffix|>",
+    8: "<|im_start|>",
+    9: "<|im_end|>",
+    10: "<|im_sep|>",
+    20: "<|endofprompt|>",
 }
 BOS, EOS, PAD = 1, 9, 93  # among the reserved
 
@@ -131,21 +137,41 @@ def tokenizer(first_reserved):
     letters = byte_letters()[:first_reserved]
     pairs = merges(letters, first_reserved - len(letters))
     vocab = {token: i for i, token in enumerate(letters + [a + b for a, b in pairs])}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    byte_level = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
+    flags = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": i, "content": t, **flags} for i, t in special_tokens(first_reserved).items()],
+        "added_tokens": [
+            {"id": i, "content": t, **flags} for i, t in special_tokens(first_reserved).items()
+        ],
         "normalizer": None,
         "pre_tokenizer": byte_level,
         "post_processor": byte_level,
         "decoder": byte_level,
         "model": {
-            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "",
-            "end_of_word_suffix": "", "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-            "vocab": vocab, "merges": pairs,
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": vocab,
+            "merges": pairs,
         },
     }
 

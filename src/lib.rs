@@ -1,8 +1,12 @@
 pub mod archive;
+pub mod cache;
+pub mod cli;
 pub mod codec;
 pub mod dtype;
 pub mod error;
 pub mod format;
+pub mod mount;
 pub mod ops;
 pub mod shard;
 pub mod source;
+pub mod vfs;

@@ -1,1 +1,5 @@
-fn main() {}
+//! See `upg-mount --help`.
+
+fn main() -> std::process::ExitCode {
+    upg::cli::upg_mount_main()
+}

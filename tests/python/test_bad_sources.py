@@ -75,7 +75,9 @@ def test_seeded_cuts(tiny, tmp_path):
     good = (tiny / "model-00001-of-00004.safetensors").read_bytes()
     draw = random.Random(12)
     header = 8 + int.from_bytes(good[:8], "little")
-    lengths = [draw.randrange(header) for _ in range(8)] + [draw.randrange(header, len(good)) for _ in range(8)]
+    lengths = [draw.randrange(header) for _ in range(8)] + [
+        draw.randrange(header, len(good)) for _ in range(8)
+    ]
     path = tmp_path / "cut.safetensors"
     for length in lengths:
         path.write_bytes(good[:length])

@@ -32,8 +32,9 @@ def test_eight_threads(image_and_plain, mixed, mount, options):
     image, plain = image_and_plain
     with mount(image, *options) as root:
         with ThreadPoolExecutor(READERS) as pool:
-            jobs = [pool.submit(reader.check, root / mixed.name, plain, seed, ROUNDS) for seed in range(READERS)]
-        assert [job.result() for job in jobs] == [None] * READERS
+            path = root / mixed.name
+            results = pool.map(lambda seed: reader.check(path, plain, seed, ROUNDS), range(READERS))
+        assert list(results) == [None] * READERS
 
 
 @pytest.mark.parametrize("options", ((), ("--cache-size", "4M")), ids=str)
@@ -41,8 +42,11 @@ def test_eight_processes(image_and_plain, mixed, mount, options):
     image, plain = image_and_plain
     script = Path(reader.__file__)
     with mount(image, *options) as root:
-        commands = [[sys.executable, script, root / mixed.name, plain, str(seed), str(ROUNDS)] for seed in range(READERS)]
-        processes = [subprocess.Popen(c, stderr=subprocess.PIPE, text=True) for c in commands]
+        command = [sys.executable, script, root / mixed.name, plain]
+        processes = [
+            subprocess.Popen([*command, str(seed), str(ROUNDS)], stderr=subprocess.PIPE, text=True)
+            for seed in range(READERS)
+        ]
         results = [(p.communicate()[1], p.returncode) for p in processes]
         assert results == [("", 0)] * READERS
 

@@ -1,4 +1,4 @@
-"""`upg convert`: what it writes, what it keeps, what it refuses, and that it leaves no half work."""
+"""`upg convert`: what it writes, keeps and refuses, and that it leaves no half work."""
 
 import json
 import os
@@ -18,7 +18,9 @@ def small(tmp_path):
     return tensors.write(tmp_path / "small.safetensors", [tensors.gaussian("w", (256, 384))])
 
 
-@pytest.mark.parametrize("patterns", (["model.layers.0.*"], ["*o_proj*", "lm_head.weight"]), ids=" ".join)
+@pytest.mark.parametrize(
+    "patterns", (["model.layers.0.*"], ["*o_proj*", "lm_head.weight"]), ids=" ".join
+)
 def test_keep_leaves_matching_tensors_exact(tiny, tmp_path, mount, patterns):
     options = [o for p in patterns for o in ("--keep", p)]
     image = convert(tiny, tmp_path / "keep.upg", "--bits", "3.2", *options)
@@ -127,18 +129,35 @@ def test_no_progress_bar_where_nobody_looks(small, tmp_path):
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    ([], ["--bits", "3.2", "--lossless"], ["--bits", "3.2", "--ratio", "5"], ["--lossless", "--ratio", "2"],
-     ["--bits", "none"], ["--bits", "0"], ["--bits", "-1"], ["--bits", "nan"], ["--ratio", "0"], ["--memory", "much"],
-     ["--threads", "x"], ["--grid", "square"], ["--keep", "[a"]),
-    ids=" ".join,
-)  # fmt: skip
+WRONG_USAGE = """
+--bits 3.2 --lossless
+--bits 3.2 --ratio 5
+--lossless --ratio 2
+--bits none
+--bits 0
+--bits -1
+--bits nan
+--ratio 0
+--memory much
+--threads x
+--grid square
+--keep [a
+--no-such-option
+another-source
+"""
+
+
+@pytest.mark.parametrize("arguments", WRONG_USAGE.strip().splitlines())
 def test_wrong_usage_is_exit_2(small, tmp_path, arguments):
-    command = [UPG, "convert", small, "-o", tmp_path / "o.upg", *arguments] if arguments else [UPG, "convert"]
-    done = run(*command)
+    done = run(UPG, "convert", small, "-o", tmp_path / "o.upg", *arguments.split())
     assert done.returncode == 2, (done.returncode, done.stderr)
+    assert done.stderr.strip() and done.stdout == ""
     assert not (tmp_path / "o.upg").exists()
+
+
+@pytest.mark.parametrize("arguments", ("convert", "info", "", "no-such-command"))
+def test_missing_arguments_are_exit_2(arguments):
+    assert run(UPG, *arguments.split()).returncode == 2
 
 
 def test_output_is_whole_or_not_there(tmp_path):

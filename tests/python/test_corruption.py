@@ -15,6 +15,11 @@ from support.mounting import stats
 from support.programs import UPG_MOUNT, convert, require_fuse, run
 
 PIECE = 4096
+TOUCH_MAPPED_BYTE = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file:
+    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)[int(sys.argv[2])]
+"""
 
 
 def direct(path, flags=os.O_DIRECT):
@@ -90,8 +95,8 @@ def test_a_mapped_reader_of_a_lost_block_gets_a_signal_and_the_mount_lives(corru
         path = root / "m.safetensors"
         lost, _ = read_pieces(path, content, step=64 * PIECE)
         assert lost
-        script = "import mmap,sys; f=open(sys.argv[1],'rb'); mmap.mmap(f.fileno(),0,access=mmap.ACCESS_READ)[int(sys.argv[2])]"
-        done = subprocess.run([sys.executable, "-c", script, path, str(lost[0])], capture_output=True, check=False)
+        command = [sys.executable, "-c", TOUCH_MAPPED_BYTE, path, str(lost[0])]
+        done = subprocess.run(command, capture_output=True, check=False)
         assert done.returncode == -signal.SIGBUS
         with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as view:
             assert view[:PIECE] == content[:PIECE]

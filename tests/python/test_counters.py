@@ -96,7 +96,9 @@ def test_second_read_decodes_nothing(mixed, mixed_lossy, mount):
         drop_page_cache(path)
         assert path.read_bytes() == first_bytes
         second = stats(root)
-        assert sum(second["requests"].values()) > sum(first["requests"].values()), "the kernel answered"
+        assert sum(second["requests"].values()) > sum(first["requests"].values()), (
+            "the kernel answered"
+        )
         assert second["decoded"] == first["decoded"]
         assert second["cache"]["misses"] == first["cache"]["misses"]
         assert second["cache"]["hits"] > first["cache"]["hits"]
@@ -126,11 +128,18 @@ def test_small_cache_evicts_and_keeps_its_bound(mixed, mixed_lossless, mount):
                 assert 0 < int(os.getxattr(root, "user.upg.cache.bytes")) <= capacity
         values = stats(root)
         assert values["cache"]["evictions"] > 5
-        assert values["decoded"]["bytes"] > 1.5 * len(content), "the second round fits in no cache of 4 MB"
+        assert values["decoded"]["bytes"] > 1.5 * len(content), (
+            "the second round fits in no cache of 4 MB"
+        )
 
 
 def test_requests_are_counted_by_size(mixed, mixed_lossless, mount):
-    lengths = {"4096": (1, 512, 4096), "16384": (4097, 16384), "65536": (65536,), "131072": (100_003,)}
+    lengths = {
+        "4096": (1, 512, 4096),
+        "16384": (4097, 16384),
+        "65536": (65536,),
+        "131072": (100_003,),
+    }
     lengths |= {"262144": (200_000,), "524288": (262_145,), "1048576": (1 << 20,)}
     with mount(mixed_lossless.path) as root:
         path = root / mixed.name

@@ -7,7 +7,13 @@ import pytest
 from support import tensors
 from support.programs import convert
 
-SHAPES = {"matrix": (300, 520), "vector": (4096,), "small": (2, 4), "no rows": (0, 16), "no columns": (16, 0)}
+SHAPES = {
+    "matrix": (300, 520),
+    "vector": (4096,),
+    "small": (2, 4),
+    "no rows": (0, 16),
+    "no columns": (16, 0),
+}
 
 
 def every_dtype():
@@ -52,7 +58,7 @@ def test_lossy_leaves_everything_but_float_matrices_exact(source, tmp_path, moun
 
 
 @pytest.mark.parametrize("padded", (True, False))
-@pytest.mark.parametrize("metadata", (None, {}, {"format": "pt", "\u00fcber \"x\"": "\n\t"}))
+@pytest.mark.parametrize("metadata", (None, {}, {"format": "pt", '\u00fcber "x"': "\n\t"}))
 def test_headers_come_back_byte_for_byte(tmp_path, mount, padded, metadata):
     content = [tensors.gaussian("w", (64, 96)), tensors.random_bits("b", "U8", (7,))]
     path = tensors.write(tmp_path / "m.safetensors", content, metadata, padded)

@@ -1,4 +1,4 @@
-"""Golden files: today's programs and the reference decoder give the bytes that were written down."""
+"""Golden files: programs and reference decoder give the bytes that were written down."""
 
 import sys
 
@@ -39,7 +39,9 @@ def test_mount(image, mount):
         assert tensors.tree(root) == hashes(image.with_suffix(".sha256").read_text())
 
 
-@pytest.mark.parametrize("options", (["--bits", "3.2"], ["--bits", "7"], ["--lossless"]), ids=" ".join)
+@pytest.mark.parametrize(
+    "options", (["--bits", "3.2"], ["--bits", "7"], ["--lossless"]), ids=" ".join
+)
 def test_reference_decoder_on_what_is_written_today(tmp_path, mount, options):
     require(REFERENCE_DECODER.exists(), f"no {REFERENCE_DECODER}")
     source = tmp_path / "model"

@@ -44,7 +44,9 @@ def test_files_are_those_that_safetensors_would_write(tiny):
 
 def test_index_names_the_shard_of_every_tensor(tiny):
     index = json.loads((tiny / "model.safetensors.index.json").read_text())
-    assert index["metadata"]["total_size"] == sum(len(t.data) for t in tensors.read_model(tiny).values())
+    assert index["metadata"]["total_size"] == sum(
+        len(t.data) for t in tensors.read_model(tiny).values()
+    )
     for name, shard in index["weight_map"].items():
         assert name in tensors.read(tiny / shard)
     assert len(index["weight_map"]) == 15
@@ -61,7 +63,9 @@ def test_deterministic_whatever_the_threads(tiny, tmp_path):
 
 def test_rounding_is_to_nearest_even(script):
     random = np.random.default_rng(0)
-    values = random.standard_normal(100_000, dtype=np.float32) * np.exp(random.normal(0, 8, 100_000)).astype(np.float32)
+    values = random.standard_normal(100_000, dtype=np.float32) * np.exp(
+        random.normal(0, 8, 100_000)
+    ).astype(np.float32)
     halves = (np.arange(0x3F00, 0x3F80, dtype=np.uint32) << 16 | 0x8000).view(np.float32)
     values = np.concatenate([values, halves])
     expected = torch.from_numpy(values.copy()).to(torch.bfloat16).view(torch.uint16).numpy()
@@ -69,7 +73,17 @@ def test_rounding_is_to_nearest_even(script):
 
 
 def test_weights_are_distributed_as_documented(tmp_path):
-    model = make_model(tmp_path / "m", "--layers", "1", "--hidden", "1024", "--intermediate", "4096", "--vocab", "1024")
+    model = make_model(
+        tmp_path / "m",
+        "--layers",
+        "1",
+        "--hidden",
+        "1024",
+        "--intermediate",
+        "4096",
+        "--vocab",
+        "1024",
+    )
     weights = tensors.floats(tensors.read_model(model)["model.layers.0.mlp.gate_up_proj.weight"])
     assert weights.shape == (8192, 1024)
     rows = weights.std(axis=1)

@@ -98,7 +98,14 @@ def refused(image, point, *options, names):
 
 @pytest.mark.parametrize(
     "arguments",
-    ([], ["only-one"], ["a", "b", "c"], ["--no-such-option", "a", "b"], ["a", "b", "--cache-size", "lots"], ["-u"]),
+    (
+        [],
+        ["only-one"],
+        ["a", "b", "c"],
+        ["--no-such-option", "a", "b"],
+        ["a", "b", "--cache-size", "lots"],
+        ["-u"],
+    ),
     ids=" ".join,
 )
 def test_wrong_usage_is_exit_2(tmp_path, arguments):

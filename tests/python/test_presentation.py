@@ -10,7 +10,9 @@ from support.programs import convert
 
 
 def small_files(root):
-    return {path: sha for path, sha in tensors.tree(root).items() if not path.endswith(".safetensors")}
+    return {
+        path: sha for path, sha in tensors.tree(root).items() if not path.endswith(".safetensors")
+    }
 
 
 def test_lossless_mount_has_every_byte_of_the_source(tiny, tiny_lossless, mount):
@@ -64,7 +66,9 @@ def test_one_safetensors_file_as_source(mixed, mixed_lossless, mount):
 
 def test_unsharded_directory_as_source(tmp_path, mount):
     source = tmp_path / "one"
-    tensors.write(source / "model.safetensors", [tensors.gaussian("w", (300, 500))], {"format": "pt"})
+    tensors.write(
+        source / "model.safetensors", [tensors.gaussian("w", (300, 500))], {"format": "pt"}
+    )
     (source / "config.json").write_text("{}\n")
     image = convert(source, tmp_path / "one.upg", "--lossless")
     with mount(image.path) as root:
@@ -74,7 +78,7 @@ def test_unsharded_directory_as_source(tmp_path, mount):
 def test_attributes(tiny, tiny_lossy, mount):
     with mount(tiny_lossy.path) as root:
         first = {}
-        for directory, names, files in os.walk(root):
+        for directory, _, files in os.walk(root):
             status = os.stat(directory)
             assert stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o555
             for name in files:

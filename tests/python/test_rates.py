@@ -64,7 +64,7 @@ def test_bits_are_met_with_outliers_in_every_dtype(tmp_path, mount, dtype):
 
 
 def test_lossless_is_near_the_entropy_of_the_exponents(tmp_path):
-    """BF16: the order-0 entropy of the exponent plus eight raw bits, and 1 % for everything else."""
+    """BF16: the order-0 entropy of the exponent, eight raw bits, and 1 % for everything else."""
     tensor = heavy_tailed("w", "BF16")
     source = tensors.write(tmp_path / "l.safetensors", [tensor])
     image = convert(source, tmp_path / "l.upg", "--lossless")
@@ -112,8 +112,12 @@ def test_report_agrees_with_the_files(tiny, tiny_lossy, mount):
         assert (entry["dtype"], tuple(entry["shape"])) == (tensor.dtype, tensor.shape)
         assert entry["source_bytes"] == len(tensor.data)
         assert entry["weights"] == count
-        assert entry["bits_per_weight"] == pytest.approx(8 * entry["stored_bytes"] / count, rel=1e-3)
-        assert entry["ratio_source"] == pytest.approx(len(tensor.data) / entry["stored_bytes"], rel=1e-3)
+        assert entry["bits_per_weight"] == pytest.approx(
+            8 * entry["stored_bytes"] / count, rel=1e-3
+        )
+        assert entry["ratio_source"] == pytest.approx(
+            len(tensor.data) / entry["stored_bytes"], rel=1e-3
+        )
         assert entry["ratio_fp32"] == pytest.approx(4 * count / entry["stored_bytes"], rel=1e-3)
         a, b = tensors.floats(tensor), tensors.floats(got)
         assert entry["sparsity"] == pytest.approx(np.mean(b == 0), abs=1e-4)
@@ -155,7 +159,8 @@ def test_special_values_in_a_lossy_matrix(tmp_path, mount):
 @pytest.mark.parametrize("value", (0.0, 0.03125, -1.5))
 def test_matrices_of_one_value(tmp_path, mount, value):
     source = tensors.write(
-        tmp_path / "c.safetensors", [tensors.from_floats("w", np.full((512, 600), value, np.float32))]
+        tmp_path / "c.safetensors",
+        [tensors.from_floats("w", np.full((512, 600), value, np.float32))],
     )
     image = convert(source, tmp_path / "c.upg", "--bits", "3.2")
     with mount(image.path) as root:

@@ -21,7 +21,9 @@ ATTEMPTS = {
     "open to append": open_for(os.O_WRONLY | os.O_APPEND),
     "open and truncate": open_for(os.O_WRONLY | os.O_TRUNC),
     "create": lambda root: os.close(os.open(root / "new", os.O_CREAT | os.O_WRONLY, 0o644)),
-    "create below": lambda root: os.close(os.open(root / "extra" / "new", os.O_CREAT | os.O_RDONLY, 0o644)),
+    "create below": lambda root: os.close(
+        os.open(root / "extra" / "new", os.O_CREAT | os.O_RDONLY, 0o644)
+    ),
     "nameless file": lambda root: os.close(os.open(root, os.O_TMPFILE | os.O_RDWR, 0o644)),
     "mkdir": lambda root: os.mkdir(root / "new"),
     "rmdir": lambda root: os.rmdir(root / "extra"),

@@ -137,7 +137,9 @@ def test_mmap_of_a_part(file):
     path, content = file
     with open(path, "rb") as f:
         for offset, length in ((4096, 1), (1 << 20, 3_000_001), (7 * 4096, 4096)):
-            with mmap.mmap(f.fileno(), length, mmap.MAP_PRIVATE, mmap.PROT_READ, offset=offset) as view:
+            with mmap.mmap(
+                f.fileno(), length, mmap.MAP_PRIVATE, mmap.PROT_READ, offset=offset
+            ) as view:
                 assert view[:] == content[offset : offset + length]
 
 
@@ -191,7 +193,9 @@ def test_seeking(file):
         os.close(fd)
 
 
-@pytest.mark.parametrize("command", (["cp"], ["cp", "--sparse=always"], ["dd", "bs=1000003", "status=none"]))
+@pytest.mark.parametrize(
+    "command", (["cp"], ["cp", "--sparse=always"], ["dd", "bs=1000003", "status=none"])
+)
 def test_copies_by_usual_tools(file, tmp_path, command):
     path, content = file
     copy = tmp_path / "copy"

@@ -38,18 +38,22 @@ def source(tmp_path_factory):
 def generated(directory, **options):
     """Greedy tokens and first logits. The model, whose weights may be a mapping of the files,
     is gone on return, so that the mount is not busy."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(directory, local_files_only=True, **options)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, local_files_only=True, **options
+    )
     model.eval()
     tokens, logits = [], []
     with torch.inference_mode():
         for prompt in PROMPTS:
             ids = torch.tensor([prompt])
             logits.append(model(ids).logits.float().tolist())
-            out = model.generate(ids, max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=2)
+            out = model.generate(
+                ids, max_new_tokens=24, do_sample=False, eos_token_id=None, pad_token_id=2
+            )
             tokens.append(out[0].tolist())
     del model, ids, out
     gc.collect()
-    assert all(len(t) == len(p) + 24 for t, p in zip(tokens, PROMPTS))
+    assert all(len(t) == len(p) + 24 for t, p in zip(tokens, PROMPTS, strict=True))
     return tokens, logits
 
 

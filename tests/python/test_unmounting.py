@@ -72,7 +72,9 @@ def test_background_daemon_holds_no_stream_of_its_parent(tiny_lossless, tmp_path
     point.mkdir()
     try:
         start = time.monotonic()
-        done = subprocess.run([UPG_MOUNT, tiny_lossless.path, point], capture_output=True, timeout=60, check=False)
+        done = subprocess.run(
+            [UPG_MOUNT, tiny_lossless.path, point], capture_output=True, timeout=60, check=False
+        )
         assert done.returncode == 0
         assert time.monotonic() - start < 10
         (daemon,) = daemons(point)
@@ -110,7 +112,10 @@ def test_mount_again_at_the_same_place(tiny, tiny_lossless, tmp_path):
 def test_two_mounts_of_one_image(tiny, tiny_lossless, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     expected = (tiny / "tokenizer.json").read_bytes()
-    with foreground(tiny_lossless.path, first) as one, foreground(tiny_lossless.path, second) as two:
+    with (
+        foreground(tiny_lossless.path, first) as one,
+        foreground(tiny_lossless.path, second) as two,
+    ):
         one.send_signal(signal.SIGTERM)
         one.communicate(timeout=15)
         assert (second / "tokenizer.json").read_bytes() == expected
@@ -146,7 +151,9 @@ def test_allow_other(tiny, tiny_lossless, allowed):
     base.chmod(0o755)
     point = base / "point"
     try:
-        with foreground(tiny_lossless.path, point, *(["--allow-other"] if allowed else [])) as daemon:
+        with foreground(
+            tiny_lossless.path, point, *(["--allow-other"] if allowed else [])
+        ) as daemon:
             nobody = {"user": 65534, "group": 65534, "extra_groups": []}
             done = run("cat", point / "LICENSE", **nobody)
             assert (done.returncode == 0) == allowed, done.stderr

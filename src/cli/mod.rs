@@ -1,0 +1,13 @@
+//! The command line: what was typed becomes validated options, results become
+//! text. Only this module prints.
+
+mod args;
+mod mount_args;
+pub mod output;
+mod progress;
+mod size;
+mod upg;
+mod upg_mount;
+
+pub use upg::main as upg_main;
+pub use upg_mount::main as upg_mount_main;

@@ -1,0 +1,60 @@
+//! What can be typed after `upg-mount`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::args::EXIT_CODES;
+use super::size;
+
+/// Show a .upg file as the files of its model: safetensors are decompressed as
+/// they are read.
+#[derive(Debug, Parser)]
+#[command(name = "upg-mount", version, after_help = format!("\
+Examples:
+  upg-mount phi-4.upg /mnt/phi4                mount, and return when it answers
+  upg-mount phi-4.upg /mnt/phi4 -f             stay in the foreground
+  upg-mount -u /mnt/phi4                       unmount
+  getfattr -d -m user.upg /mnt/phi4            what cache and decoder have done
+
+The mount is read-only. The log goes to the system's log, or to standard error
+with -f; UPG_LOG=debug makes it longer.
+
+{EXIT_CODES}"))]
+pub struct MountArgs {
+    /// The .upg file
+    #[arg(required_unless_present = "unmount")]
+    pub file: Option<PathBuf>,
+
+    /// An existing directory
+    #[arg(required_unless_present = "unmount")]
+    pub mountpoint: Option<PathBuf>,
+
+    /// Unmount this
+    #[arg(short, long, value_name = "MOUNTPOINT", conflicts_with_all = ["file", "mountpoint"])]
+    pub unmount: Option<PathBuf>,
+
+    /// Stay in the foreground
+    #[arg(short, long)]
+    pub foreground: bool,
+
+    /// Mount options, as mount(8) has them: ro, allow_other, noexec, ...
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<String>,
+
+    /// Most bytes of decoded blocks to keep
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = size::parse)]
+    pub cache_size: u64,
+
+    /// Threads that answer the kernel [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+
+    /// Let other users read the mount
+    #[arg(long)]
+    pub allow_other: bool,
+
+    /// Write the log to this file
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+}

@@ -1,0 +1,137 @@
+//! Text for people.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use super::size::display;
+use crate::ops::convert::Report;
+use crate::ops::info::Info;
+
+/// Prints to standard output. That the reader went away is not an error: it has
+/// seen what it wanted.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Prints an error with its causes in one line to standard error.
+pub fn print_error(program: &str, error: &anyhow::Error) {
+    eprintln!("{program}: {}", escape(&format!("{error:#}")));
+}
+
+/// Names come from files: control characters and what reorders text must not
+/// reach a terminal.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let reorders = matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || reorders {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+pub fn report(report: &Report) -> String {
+    let mut out = String::new();
+    let lossy = report.tensors.iter().filter(|tensor| tensor.snr_db.is_some()).count();
+    let _ = writeln!(out, "{}", escape(&report.output));
+    let _ = writeln!(
+        out,
+        "  {} tensors, {} weights; {lossy} tensors stored lossily, {} exactly",
+        report.tensors.len(),
+        report.weights,
+        report.tensors.len() - lossy,
+    );
+    let _ = writeln!(
+        out,
+        "  {} of safetensors became {}: {:.3} bits per weight",
+        display(report.source_bytes),
+        display(report.file_bytes),
+        report.bits_per_weight,
+    );
+    let _ = writeln!(
+        out,
+        "  {:.2} times smaller than the source, {:.2} times smaller than FP32",
+        report.ratio_source, report.ratio_fp32,
+    );
+    if let Some(snr) = report.snr_db {
+        let _ = writeln!(
+            out,
+            "  SNR {snr:.2} dB over the lossily stored weights, {:.1} % of which are exactly zero",
+            100.0 * report.sparsity,
+        );
+    }
+    let costs: Vec<f64> = report.tensors.iter().filter_map(|tensor| tensor.prime_cost_db).collect();
+    if !costs.is_empty() {
+        let primes = report.tensors.iter().filter(|tensor| tensor.grid == Some("prime")).count();
+        let _ = writeln!(
+            out,
+            "  prime grid for {primes} of {lossy} tensors; it costs {:.3} dB against the uniform grid on average",
+            costs.iter().sum::<f64>() / costs.len() as f64,
+        );
+    }
+    let rate = report.source_bytes as f64 / report.seconds.max(1e-9);
+    let _ = writeln!(out, "  {:.1} s, {}/s of the source", report.seconds, display(rate as u64));
+    for (path, bytes) in &report.left_out {
+        let _ = writeln!(out, "  left out: {} ({}), too large for a small file", escape(path), display(*bytes));
+    }
+    out
+}
+
+pub fn info(info: &Info, tensors: bool) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{}: {}, {} weights, {:.3} bits per weight",
+        escape(&info.file),
+        display(info.file_bytes),
+        info.weights,
+        info.bits_per_weight
+    );
+    let _ = writeln!(
+        out,
+        "  {:.2} times smaller than the source, {:.2} times smaller than FP32; {} blocks, index {}",
+        info.ratio_source,
+        info.ratio_fp32,
+        info.blocks,
+        display(info.index_bytes),
+    );
+    for model in &info.models {
+        let _ = writeln!(out, "model {}", escape(&model.name));
+        for file in &model.files {
+            let path = escape(&file.path);
+            let _ = writeln!(out, "  {:>9} -> {:>9}  {path}", display(file.size), display(file.stored_bytes));
+            for tensor in file.tensors.iter().filter(|_| tensors) {
+                let snr = tensor.snr_db.map_or("exact".to_owned(), |snr| format!("{snr:.2} dB"));
+                let zeros = tensor.sparsity.map_or(String::new(), |s| format!(", {:.1} % zeros", 100.0 * s));
+                let _ = writeln!(
+                    out,
+                    "    {:>7.3} bits  {:<12} {snr:>9}  {} {:?} {}{zeros}",
+                    tensor.bits_per_weight,
+                    tensor.codec,
+                    tensor.dtype,
+                    tensor.shape,
+                    escape(&tensor.name),
+                );
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_drive_a_terminal() {
+        assert_eq!(escape("a\x1b[2Jb\u{9b}c\u{202e}d"), "a\\u{1b}[2Jb\\u{9b}c\\u{202e}d");
+        assert_eq!(escape("größe-7.weight"), "größe-7.weight");
+    }
+}

@@ -1,0 +1,85 @@
+//! The program `upg`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use super::args::{Args, Command, Convert, Info};
+use super::output;
+use super::progress::Bar;
+use crate::archive::Archive;
+use crate::ops::convert::{self, Options, Target};
+use crate::ops::info;
+
+pub fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Convert(args) => run_convert(&args),
+        Command::Info(args) => run_info(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::print_error("upg", &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_convert(args: &Convert) -> Result<()> {
+    let options = Options {
+        source: args.source.clone(),
+        output: args.output.clone().map_or_else(|| default_output(&args.source), Ok)?,
+        target: match (args.lossless, args.ratio) {
+            (true, _) => Target::Lossless,
+            (false, Some(ratio)) => Target::Ratio(ratio),
+            (false, None) => Target::Bits(args.bits),
+        },
+        grid: args.grid.into(),
+        keep: globs(&args.keep)?,
+        threads: args.threads.map_or_else(cores, usize::from),
+        memory: args.memory,
+        force: args.force,
+    };
+    let report = {
+        let bar = Bar::new();
+        convert::convert(&options, &bar)?
+    };
+    let text = if args.json { json(&report)? } else { output::report(&report) };
+    Ok(output::print(&text)?)
+}
+
+fn run_info(args: &Info) -> Result<()> {
+    let info = info::info(&Archive::open(&args.file)?);
+    let text = if args.json { json(&info)? } else { output::info(&info, args.tensors) };
+    Ok(output::print(&text)?)
+}
+
+/// `phi-4-upg` in the current directory for `models/phi-4`.
+fn default_output(source: &Path) -> Result<PathBuf> {
+    let location = source.canonicalize().with_context(|| source.display().to_string())?;
+    let name = location.file_stem().filter(|_| location.is_file()).or(location.file_name());
+    let mut name = name.context("the source has no name; choose one with -o")?.to_os_string();
+    name.push("-upg");
+    Ok(PathBuf::from(name))
+}
+
+fn globs(patterns: &[String]) -> Result<GlobSet> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(Glob::new(pattern).with_context(|| format!("--keep {pattern}"))?);
+    }
+    Ok(set.build()?)
+}
+
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    Ok(text)
+}

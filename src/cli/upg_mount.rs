@@ -1,0 +1,88 @@
+//! The program `upg-mount`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+use super::mount_args::MountArgs;
+use super::output;
+use super::upg::cores;
+use crate::archive::Archive;
+use crate::mount::{self, MountOptions, Role, Unmounted};
+
+pub fn main() -> ExitCode {
+    let args = MountArgs::parse();
+    let result = match (&args.unmount, &args.file, &args.mountpoint) {
+        (Some(mountpoint), _, _) => unmount(mountpoint),
+        (None, Some(file), Some(mountpoint)) => mount(&args, file, mountpoint),
+        // clap has made sure that both are there.
+        _ => Ok(()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::print_error("upg-mount", &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn unmount(mountpoint: &Path) -> Result<()> {
+    if mount::unmount(mountpoint)? == Unmounted::WhenNoLongerBusy {
+        let name = output::escape(&mountpoint.display().to_string());
+        output::print(&format!("{name} is in use; it goes when its last user does\n"))?;
+    }
+    Ok(())
+}
+
+fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
+    // Everything that can be wrong is found before anything is mounted, and
+    // the image is open before it: the daemon never touches its own mount.
+    let archive = Archive::open(file)?;
+    let threads = args.threads.map_or_else(cores, usize::from);
+    let mut options = MountOptions::new(mount::check_mountpoint(mountpoint)?, args.cache_size, threads);
+    args.options.iter().try_for_each(|list| options.add(list))?;
+    options.allow_other |= args.allow_other;
+    check_log_file(args, &options)?;
+
+    if args.foreground {
+        mount::init_log(args.log_file.as_deref(), false)?;
+        return Ok(mount::serve(archive, &options, || ())?);
+    }
+    let log_file = args.log_file.as_deref().map(std::path::absolute).transpose()?;
+    match mount::daemonise()? {
+        Role::Parent(None) => {
+            // The mount is there; this is the proof that it answers.
+            std::fs::metadata(&options.mountpoint).context("the mount does not answer")?;
+            Ok(())
+        }
+        Role::Parent(Some(why)) => bail!(why),
+        Role::Child(daemon) => {
+            let mut daemon = Some(daemon);
+            let served = mount::init_log(log_file.as_deref(), true).and_then(|()| {
+                mount::serve(archive, &options, || daemon.take().into_iter().for_each(|daemon| daemon.ready()))
+            });
+            if let (Err(error), Some(daemon)) = (&served, daemon) {
+                daemon.failed(&error.to_string());
+                std::process::exit(1);
+            }
+            if let Err(error) = served {
+                tracing::error!("{error}");
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A log below the mountpoint would have the daemon wait for itself.
+fn check_log_file(args: &MountArgs, options: &MountOptions) -> Result<()> {
+    let Some(log) = &args.log_file else { return Ok(()) };
+    let parent = std::path::absolute(log)?.parent().map(Path::to_path_buf).unwrap_or_default();
+    let parent = parent.canonicalize().with_context(|| log.display().to_string())?;
+    if parent.starts_with(&options.mountpoint) {
+        bail!("{}: the log must not lie below the mountpoint", log.display());
+    }
+    Ok(())
+}

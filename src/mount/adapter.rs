@@ -1,0 +1,190 @@
+//! Between fuser and the [`Vfs`]: a thin wrapper.
+//!
+//! A panic in a handler would end the mount with "Transport endpoint is not
+//! connected" for every user, so each handler is guarded: the panic is logged,
+//! and the reply, dropped on the way out, sends EIO.
+
+use std::ffi::OsStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen, ReplyStatfs,
+    ReplyXattr, Request,
+};
+
+use super::errno::errno;
+use super::xattr;
+use crate::vfs::{Attributes, Vfs};
+
+/// Nothing in a mount ever changes, so the kernel may remember everything.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Requests that the kernel may have waiting: more than any loader has in flight.
+const MAX_BACKGROUND: u16 = 64;
+/// What programs should read at a time.
+const BLOCK_SIZE: u32 = 1 << 20;
+
+pub struct Adapter {
+    vfs: Arc<Vfs>,
+    owner: Owner,
+}
+
+/// Whose the presented files are: those who own the `.upg` file.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+    /// When the `.upg` file was last changed; the mount's files never change.
+    pub modified: SystemTime,
+}
+
+impl Adapter {
+    pub fn new(vfs: Arc<Vfs>, owner: Owner) -> Adapter {
+        Adapter { vfs, owner }
+    }
+
+    fn attr(&self, a: &Attributes) -> FileAttr {
+        FileAttr {
+            ino: INodeNo(a.ino),
+            size: a.size,
+            // du shows what the model costs on the disk; 0 would make tar -S and
+            // cp --sparse take the file for a hole.
+            blocks: a.stored.div_ceil(512).max(1),
+            atime: self.owner.modified,
+            mtime: self.owner.modified,
+            ctime: self.owner.modified,
+            crtime: self.owner.modified,
+            kind: if a.directory { FileType::Directory } else { FileType::RegularFile },
+            perm: if a.directory { 0o555 } else { 0o444 },
+            nlink: a.links,
+            uid: self.owner.uid,
+            gid: self.owner.gid,
+            rdev: 0,
+            blksize: BLOCK_SIZE,
+            flags: 0,
+        }
+    }
+}
+
+fn guard(operation: &str, handler: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(handler)).is_err() {
+        tracing::error!("{operation} panicked; it was answered with EIO");
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // Without the first, O_DIRECT readers have one request in flight.
+        for wanted in [InitFlags::FUSE_ASYNC_DIO, InitFlags::FUSE_PARALLEL_DIROPS] {
+            if let Err(missing) = config.add_capabilities(wanted) {
+                tracing::info!("the kernel does not offer {missing:?}");
+            }
+        }
+        let background = config.set_max_background(MAX_BACKGROUND);
+        tracing::debug!("max_background {background:?}");
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        guard("lookup", || {
+            let ino = name.to_str().and_then(|name| self.vfs.lookup(parent.0, name));
+            match ino.and_then(|ino| self.vfs.attributes(ino)) {
+                Some(attributes) => reply.entry(&FOREVER, &self.attr(&attributes), Generation(0)),
+                None => reply.error(Errno::ENOENT),
+            }
+        });
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        guard("getattr", || match self.vfs.attributes(ino.0) {
+            Some(attributes) => reply.attr(&FOREVER, &self.attr(&attributes)),
+            None => reply.error(Errno::ENOENT),
+        });
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        guard("open", || {
+            if flags.acc_mode() == OpenAccMode::O_RDONLY {
+                reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+            } else {
+                reply.error(Errno::EROFS);
+            }
+        });
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        guard("read", || {
+            let Some(file) = self.vfs.file(ino.0) else { return reply.error(Errno::EISDIR) };
+            // A short reply would make the kernel shrink the file for everybody:
+            // it is the exact length or an error.
+            let mut reply = Some(reply);
+            let done = self.vfs.read(file, offset, u64::from(size), |bytes| {
+                reply.take().into_iter().for_each(|reply| reply.data(bytes));
+            });
+            if let (Err(error), Some(reply)) = (done, reply) {
+                tracing::error!("read of {size} bytes at {offset}: {error}");
+                reply.error(errno(&error));
+            }
+        });
+    }
+
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
+    }
+
+    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        guard("readdir", || {
+            let Some(entries) = self.vfs.entries(ino.0) else { return reply.error(Errno::ENOTDIR) };
+            for (i, (ino, directory, name)) in entries.enumerate().skip(offset as usize) {
+                let kind = if directory { FileType::Directory } else { FileType::RegularFile };
+                if reply.add(INodeNo(ino), i as u64 + 1, kind, name) {
+                    break;
+                }
+            }
+            reply.ok();
+        });
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        guard("statfs", || {
+            let block = 4096;
+            let blocks = self.vfs.archive().size().div_ceil(block);
+            let files = self.vfs.archive().index().files.len() as u64;
+            reply.statfs(blocks, 0, 0, files, 0, block as u32, 255, block as u32);
+        });
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        guard("getxattr", || match name.to_str().and_then(|name| xattr::value(&self.vfs, ino.0, name)) {
+            Some(value) => reply_xattr(reply, size, value.as_bytes()),
+            None => reply.error(Errno::ENODATA),
+        });
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        guard("listxattr", || reply_xattr(reply, size, &xattr::names(&self.vfs, ino.0)));
+    }
+}
+
+/// A size of 0 asks for the length.
+fn reply_xattr(reply: ReplyXattr, size: u32, value: &[u8]) {
+    if size == 0 {
+        reply.size(value.len() as u32);
+    } else if value.len() > size as usize {
+        reply.error(Errno::ERANGE);
+    } else {
+        reply.data(value);
+    }
+}

@@ -1,0 +1,74 @@
+//! Going into the background: fork first, threads later, and the parent leaves
+//! only when the mount answers or has failed.
+
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsRawFd;
+
+use crate::error::{Error, Result};
+
+/// Which of the two processes this is after [`daemonise`].
+pub enum Role {
+    /// The parent, with what the child said: None if the mount answers.
+    Parent(Option<String>),
+    Child(Daemon),
+}
+
+/// The child's line to its parent.
+pub struct Daemon {
+    pipe: PipeWriter,
+}
+
+/// Splits the process. Must be called while there is one thread only.
+pub fn daemonise() -> Result<Role> {
+    let failed = |e| Error::io("cannot go into the background", e);
+    let (reader, writer) = io::pipe().map_err(failed)?;
+    // SAFETY: the process has one thread (this is called from `main` before any
+    // is started), so the child does not inherit a lock that nobody can open.
+    match unsafe { libc::fork() } {
+        -1 => Err(failed(io::Error::last_os_error())),
+        0 => {
+            drop(reader);
+            // SAFETY: setsid has no preconditions; the child leads no process
+            // group, so it cannot fail.
+            unsafe { libc::setsid() };
+            // The daemon must not keep the directory that it was started in busy.
+            std::env::set_current_dir("/").map_err(failed)?;
+            Ok(Role::Child(Daemon { pipe: writer }))
+        }
+        _ => {
+            drop(writer);
+            Ok(Role::Parent(wait(reader)))
+        }
+    }
+}
+
+/// What the child says until it closes the pipe or is ready.
+fn wait(mut reader: PipeReader) -> Option<String> {
+    let mut message = Vec::new();
+    let _ = reader.read_to_end(&mut message);
+    match message.split_first() {
+        Some((0, _)) => None,
+        Some((_, text)) => Some(String::from_utf8_lossy(text).into_owned()),
+        None => Some("the daemon died before it was ready".into()),
+    }
+}
+
+impl Daemon {
+    /// Lets the parent go, and lets go of the terminal.
+    pub fn ready(mut self) {
+        if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+            for fd in 0..=2 {
+                // SAFETY: both are open descriptors; 0 to 2 belong to nobody in
+                // this process but the standard streams, which stay usable.
+                unsafe { libc::dup2(null.as_raw_fd(), fd) };
+            }
+        }
+        let _ = self.pipe.write_all(&[0]);
+    }
+
+    /// Tells the parent why there will be no mount.
+    pub fn failed(mut self, why: &str) {
+        let _ = self.pipe.write_all(&[1]).and_then(|()| self.pipe.write_all(why.as_bytes()));
+    }
+}

@@ -1,0 +1,50 @@
+//! Where the daemon's log lines go: standard error in the foreground, the
+//! system's log in the background, a file if one is named.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::Mutex;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::error::{Error, Result};
+
+/// Starts logging; `UPG_LOG` sets the level (error, warn, info, debug).
+pub fn init(file: Option<&Path>, background: bool) -> Result<()> {
+    let filter = EnvFilter::try_from_env("UPG_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);
+    match file {
+        Some(path) => {
+            let file = File::options().create(true).append(true).open(path).map_err(|e| Error::io(path, e))?;
+            builder.with_writer(Mutex::new(file)).init();
+        }
+        None if background => builder.without_time().with_writer(|| SystemLog).init(),
+        None => builder.with_writer(io::stderr).init(),
+    }
+    Ok(())
+}
+
+/// Sends each line to the socket of syslog or journald, if there is one.
+struct SystemLog;
+
+/// Facility daemon (3), severity warning (4), as RFC 5424 counts.
+const PRIORITY: u32 = 3 * 8 + 4;
+
+impl Write for SystemLog {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let message = format!("<{PRIORITY}>upg-mount[{}]: {}", std::process::id(), text.trim_end());
+        if let Ok(socket) = UnixDatagram::unbound() {
+            // A log that is away or full must not hold a reader up.
+            let _ = socket.set_nonblocking(true);
+            let _ = socket.send_to(message.as_bytes(), "/dev/log");
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! A [`crate::vfs::Vfs`] mounted through FUSE. Only this module names fuser.
+
+mod adapter;
+mod daemon;
+mod errno;
+mod log;
+mod options;
+mod session;
+mod unmount;
+mod xattr;
+
+pub use daemon::{Role, daemonise};
+pub use log::init as init_log;
+pub use options::MountOptions;
+pub use session::{check_mountpoint, serve};
+pub use unmount::{Unmounted, unmount};

@@ -1,0 +1,81 @@
+//! How to mount.
+
+use std::path::PathBuf;
+
+use fuser::{Config, MountOption, SessionACL};
+
+use crate::error::{Error, Result};
+
+/// The file system's type is `fuse` or `fuse.upg`, and its source is this; a
+/// path would bring commas and, with some names, special cases in clients.
+pub const FS_NAME: &str = "upg";
+
+#[derive(Debug, Clone)]
+pub struct MountOptions {
+    /// Absolute.
+    pub mountpoint: PathBuf,
+    /// Bytes of decoded blocks to keep.
+    pub cache_size: u64,
+    /// FUSE threads.
+    pub threads: usize,
+    pub allow_other: bool,
+    /// Added by `-o`.
+    extra: Vec<MountOption>,
+}
+
+impl MountOptions {
+    pub fn new(mountpoint: PathBuf, cache_size: u64, threads: usize) -> MountOptions {
+        MountOptions { mountpoint, cache_size, threads, allow_other: false, extra: Vec::new() }
+    }
+
+    /// Takes the comma-separated options of `-o`, as mount(8) and fstab have them.
+    pub fn add(&mut self, options: &str) -> Result<()> {
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            match option {
+                "allow_other" => self.allow_other = true,
+                "noexec" => self.extra.push(MountOption::NoExec),
+                // What every mount has anyway.
+                "ro" | "nodev" | "nosuid" | "noatime" | "default_permissions" => {}
+                // What fstab says to others.
+                "auto" | "noauto" | "user" | "nouser" | "users" | "_netdev" | "nofail" | "defaults" => {}
+                option if option.starts_with("x-") || option.starts_with("comment=") => {}
+                "rw" => return Err(Error::Invalid("-o rw: a mount of a .upg file is read-only".into())),
+                other => return Err(Error::Invalid(format!("-o {other}: no such option"))),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.mount_options = vec![
+            MountOption::RO,
+            MountOption::NoDev,
+            MountOption::NoSuid,
+            MountOption::NoAtime,
+            MountOption::DefaultPermissions,
+            MountOption::FSName(FS_NAME.into()),
+            MountOption::Subtype(FS_NAME.into()),
+        ];
+        config.mount_options.extend(self.extra.iter().cloned());
+        config.acl = if self.allow_other { SessionACL::All } else { SessionACL::Owner };
+        config.n_threads = Some(self.threads);
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_known_or_refused() {
+        let mut options = MountOptions::new("/mnt".into(), 1, 1);
+        options.add("ro,allow_other,noexec,x-systemd.automount,").expect("known options");
+        assert!(options.allow_other);
+        assert!(options.config().mount_options.contains(&MountOption::NoExec));
+        for bad in ["rw", "suid", "fsname=hf-mount", "direct_io"] {
+            assert!(options.add(bad).is_err(), "{bad}");
+        }
+    }
+}

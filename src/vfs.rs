@@ -1,0 +1,257 @@
+//! The files of an archive as a tree of inodes. Knows nothing of FUSE.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::archive::{Archive, FileId, Piece};
+use crate::cache::{BlockCache, CacheStats};
+use crate::error::{Error, Result};
+use crate::format::ExtentKind;
+
+/// Inode number; the root is 1, as FUSE has it.
+pub type Ino = u64;
+pub const ROOT: Ino = 1;
+
+pub struct Vfs {
+    archive: Archive,
+    cache: BlockCache,
+    nodes: Vec<Node>,
+    requests: RequestSizes,
+    errors: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Node {
+    parent: Ino,
+    /// Bytes in the `.upg` file: of a directory, those of all that it holds.
+    stored: u64,
+    kind: NodeKind,
+}
+
+#[derive(Debug)]
+enum NodeKind {
+    Directory(BTreeMap<String, Ino>),
+    File(FileId),
+}
+
+/// What stat shows, as far as the archive knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    pub ino: Ino,
+    pub directory: bool,
+    pub size: u64,
+    /// Bytes in the `.upg` file.
+    pub stored: u64,
+    /// Hard links: of a directory, 2 and one per subdirectory.
+    pub links: u32,
+}
+
+/// How many reads were of at most so many bytes.
+#[derive(Default)]
+pub struct RequestSizes([AtomicU64; REQUEST_BOUNDS.len() + 1]);
+
+pub const REQUEST_BOUNDS: [u64; 7] = [4 << 10, 16 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20];
+
+thread_local! {
+    /// Puts together reads that touch several blocks.
+    static ASSEMBLED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Vfs {
+    /// The files of a sole model lie at the root, those of several models each
+    /// in a directory with the model's name.
+    pub fn new(archive: Archive, cache_capacity: u64) -> Vfs {
+        let mut nodes = vec![Node::directory(ROOT)];
+        let several = archive.models().len() > 1;
+        for model in archive.models() {
+            let top = if several { add_directory(&mut nodes, ROOT, &model.name) } else { ROOT };
+            for (id, file) in archive.files(model) {
+                let mut parent = top;
+                let mut path = file.path.as_str();
+                while let Some((directory, rest)) = path.split_once('/') {
+                    parent = add_directory(&mut nodes, parent, directory);
+                    path = rest;
+                }
+                let stored = archive.index().stored_bytes_of_file(file);
+                add(&mut nodes, parent, path, Node { parent, stored, kind: NodeKind::File(id) });
+                let mut above = parent;
+                loop {
+                    let node = &mut nodes[above as usize - 1];
+                    node.stored += stored;
+                    if above == ROOT {
+                        break;
+                    }
+                    above = node.parent;
+                }
+            }
+        }
+        let cache = BlockCache::new(cache_capacity);
+        Vfs { archive, cache, nodes, requests: RequestSizes::default(), errors: AtomicU64::new(0) }
+    }
+
+    pub fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    pub fn cache_stats(&self) -> CacheStats {
+        self.cache.stats()
+    }
+
+    pub fn requests(&self) -> &RequestSizes {
+        &self.requests
+    }
+
+    /// Reads that failed.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Relaxed)
+    }
+
+    fn node(&self, ino: Ino) -> Option<&Node> {
+        self.nodes.get(usize::try_from(ino).ok()?.checked_sub(1)?)
+    }
+
+    pub fn lookup(&self, parent: Ino, name: &str) -> Option<Ino> {
+        match &self.node(parent)?.kind {
+            NodeKind::Directory(children) => children.get(name).copied(),
+            NodeKind::File(_) => None,
+        }
+    }
+
+    pub fn attributes(&self, ino: Ino) -> Option<Attributes> {
+        let node = self.node(ino)?;
+        let (directory, size, links) = match &node.kind {
+            NodeKind::File(id) => (false, self.archive.file(*id).size, 1),
+            NodeKind::Directory(children) => {
+                let is_directory =
+                    |&&child: &&Ino| matches!(self.node(child), Some(Node { kind: NodeKind::Directory(_), .. }));
+                (true, 0, 2 + children.values().filter(is_directory).count() as u32)
+            }
+        };
+        Some(Attributes { ino, directory, size, stored: node.stored, links })
+    }
+
+    /// The entries of a directory with `.` and `..`, always in the same order.
+    pub fn entries(&self, ino: Ino) -> Option<impl Iterator<Item = (Ino, bool, &str)>> {
+        let node = self.node(ino)?;
+        let NodeKind::Directory(children) = &node.kind else { return None };
+        let dots = [(ino, true, "."), (node.parent, true, "..")];
+        let children = children.iter().map(|(name, &child)| {
+            let directory = matches!(self.node(child), Some(Node { kind: NodeKind::Directory(_), .. }));
+            (child, directory, name.as_str())
+        });
+        Some(dots.into_iter().chain(children))
+    }
+
+    pub fn file(&self, ino: Ino) -> Option<FileId> {
+        match self.node(ino)?.kind {
+            NodeKind::File(id) => Some(id),
+            NodeKind::Directory(_) => None,
+        }
+    }
+
+    /// Reads up to `length` bytes from `offset`, as many as the file has, and
+    /// hands them to `reply`, which is not called if anything failed.
+    pub fn read<T>(&self, file: FileId, offset: u64, length: u64, reply: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        self.requests.count(length);
+        let size = self.archive.file(file).size;
+        let length = length.min(size.saturating_sub(offset));
+        let result = self.read_exact(file, offset.min(size), length, reply);
+        if result.is_err() {
+            self.errors.fetch_add(1, Relaxed);
+        }
+        result
+    }
+
+    fn read_exact<T>(&self, file: FileId, offset: u64, length: u64, reply: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        let mut first: Option<Piece> = None;
+        let mut pieces = 0;
+        self.archive.pieces(file, offset, length, |piece| {
+            pieces += 1;
+            first.get_or_insert(piece);
+            Ok(())
+        })?;
+        match first {
+            None => Ok(reply(&[])),
+            // Within one block nothing needs to be copied.
+            Some(piece) if pieces == 1 => {
+                let block = self.block(&piece)?;
+                Ok(reply(&block[piece.skip..piece.skip + piece.length]))
+            }
+            Some(_) => ASSEMBLED.with_borrow_mut(|bytes| {
+                bytes.clear();
+                self.archive.pieces(file, offset, length, |piece| {
+                    let block = self.block(&piece)?;
+                    bytes.extend_from_slice(&block[piece.skip..piece.skip + piece.length]);
+                    Ok(())
+                })?;
+                Ok(reply(bytes))
+            }),
+        }
+    }
+
+    fn block(&self, piece: &Piece) -> Result<std::sync::Arc<crate::cache::Block>, Error> {
+        let length = self.archive.array(piece.array).bytes_of_block(piece.block) as usize;
+        let decode = |out: &mut [u8]| self.archive.decode_block(piece.array, piece.block, out);
+        self.cache.get((piece.array, piece.block), length, decode)
+    }
+
+    /// Bits per weight of a file's tensors in the `.upg` file, and the names of
+    /// the codecs that they are stored with.
+    pub fn file_coding(&self, id: FileId) -> (Option<f64>, Vec<&'static str>) {
+        let file = self.archive.file(id);
+        let (mut weights, mut stored) = (0u64, 0u64);
+        let mut codecs = Vec::new();
+        for extent in self.archive.extents(file) {
+            let Some(array) = extent.array.map(|i| &self.archive.index().arrays[i as usize]) else { continue };
+            if extent.kind != ExtentKind::Tensor && file.extents.len() > 1 {
+                continue;
+            }
+            if extent.kind == ExtentKind::Tensor {
+                weights += extent.shape.iter().product::<u64>();
+                stored += self.archive.index().stored_bytes(array);
+            }
+            let name = array.codec.name();
+            if !codecs.contains(&name) {
+                codecs.push(name);
+            }
+        }
+        ((weights > 0).then(|| 8.0 * stored as f64 / weights as f64), codecs)
+    }
+}
+
+impl Node {
+    fn directory(parent: Ino) -> Node {
+        Node { parent, stored: 0, kind: NodeKind::Directory(BTreeMap::new()) }
+    }
+}
+
+fn add(nodes: &mut Vec<Node>, parent: Ino, name: &str, node: Node) -> Ino {
+    nodes.push(node);
+    let ino = nodes.len() as Ino;
+    if let NodeKind::Directory(children) = &mut nodes[parent as usize - 1].kind {
+        children.insert(name.to_owned(), ino);
+    }
+    ino
+}
+
+fn add_directory(nodes: &mut Vec<Node>, parent: Ino, name: &str) -> Ino {
+    if let NodeKind::Directory(children) = &nodes[parent as usize - 1].kind
+        && let Some(&ino) = children.get(name)
+    {
+        return ino;
+    }
+    add(nodes, parent, name, Node::directory(parent))
+}
+
+impl RequestSizes {
+    fn count(&self, length: u64) {
+        self.0[REQUEST_BOUNDS.partition_point(|&bound| bound < length)].fetch_add(1, Relaxed);
+    }
+
+    /// Upper bound of each class, None for the last, and its count.
+    pub fn counts(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
+        let bounds = REQUEST_BOUNDS.into_iter().map(Some).chain([None]);
+        bounds.zip(self.0.iter().map(|count| count.load(Relaxed)))
+    }
+}
