@@ -103,11 +103,11 @@ def main():
     for kind, (signal, error, count) in sorted(kinds.items()):
         quality = f"SNR {decibel(signal, error):6.2f} dB" if error else "exact"
         print(f"{kind:28} {count:4} tensors   {quality}")
-    total, stored = sum(here.values()), os.path.getsize(upg)
-    print(f"source         {total:>14,} bytes")
+    total, stored = sum(here[shard] for shard in shards), os.path.getsize(upg)
+    print(f"source         {total:>14,} bytes of safetensors files")
     print(f".upg           {stored:>14,} bytes")
     print(f"               {8 * stored / weights:.3f} bits per weight over all {weights:,} weights")
-    print(f"ratio          {total / stored:.2f} : 1 against the source's bytes")
+    print(f"ratio          {total / stored:.2f} : 1 against the source's safetensors files")
     print(f"               {4 * weights / stored:.2f} : 1 against the same weights in FP32")
     rows = [
         ("mount, decoding", cold),

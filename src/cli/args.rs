@@ -58,7 +58,7 @@ pub struct Convert {
     pub keep: Vec<String>,
 
     /// Integers that the groups of weights lie at; prime gives way to uniform
-    /// where it would cost more than 0.1 dB
+    /// where it would cost more than 0.15 dB
     #[arg(long, value_enum, default_value_t = GridArg::Prime)]
     pub grid: GridArg,
 

@@ -62,6 +62,7 @@ struct PackedTable {
 }
 
 #[derive(Clone, Copy, Default)]
+#[repr(align(8))]
 struct Answer {
     frequency: u16,
     entry: u16,
@@ -125,11 +126,12 @@ impl Lanes {
             let answer = table.answers[(2 * bucket + usize::from(second)) % (2 * ENTRIES)];
             let occurrence = (low as u16).wrapping_add(answer.adjust);
             let x = u32::from(answer.frequency) * (*state >> 16) + u32::from(occurrence);
-            let short = x < 1 << 16;
-            // A step takes at most one word per lane, so the window lasts.
+            // A step takes at most one word per lane, so the window lasts. Whether
+            // a word is due cannot be predicted: masks, not branches.
             let word = u32::from(window[used]);
-            *state = if short { x << 16 | word } else { x };
-            used += usize::from(short);
+            let due = u32::from(x < 1 << 16);
+            *state = x << (16 * due) | (word & due.wrapping_neg());
+            used += due as usize;
             *entry = answer.entry as u8;
         }
         self.next += used;

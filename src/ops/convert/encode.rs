@@ -87,9 +87,18 @@ pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Enco
             let mut quality = Quality::default();
             let stored = WORK.with_borrow_mut(|work| {
                 work.quantise(lossy, patterns, bytes, &mut quality);
-                work.encode(plan, &lossy.params, &lossy.table)
+                // Of F32 the tables know only what its upper bits told. What they
+                // cannot code all the same is kept exactly.
+                let codable = plan.width() == 2 || work.symbols.iter().all(|&s| lossy.table.can_code(s));
+                codable.then(|| work.encode(plan, &lossy.params, &lossy.table))
             });
-            Ok(Encoded { mode: BlockMode::Coded, stored, quality })
+            match stored {
+                Some(stored) => Ok(Encoded { mode: BlockMode::Coded, stored, quality }),
+                None => {
+                    let signal = Quality { noise: 0.0, zeros: 0, ..quality };
+                    Ok(Encoded { mode: BlockMode::Stored, stored: bytes.to_vec(), quality: signal })
+                }
+            }
         }
     }
 }

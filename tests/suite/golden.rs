@@ -1,0 +1,308 @@
+//! A file that was written once is read for ever: the files in `tests/golden`
+//! decode to the hashes beside them. `UPG_BLESS=1` writes those that are
+//! missing, and never touches one that is there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use upg::archive::{Archive, ArchiveWriter};
+use upg::codec::encode::{Symbols, encode_block};
+use upg::codec::entropy::encode::EncodeTable;
+use upg::codec::entropy::frequencies::Frequencies;
+use upg::codec::layout::BlockShape;
+use upg::codec::manifold::Grid;
+use upg::codec::params::{ESCAPE, PrimeSparse, SymbolMap, SymbolParams, Trellis};
+use upg::codec::side::{SideContent, contexts};
+use upg::dtype::Dtype;
+use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
+use upg::ops::convert::Target;
+
+use crate::support::{Random, Tensor, options, run, safetensors, unpack, write};
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// The lines of `NAME.sha256`: hash, two blanks, path.
+fn hashes(archive: &Archive) -> String {
+    let line = |(path, bytes): (String, Vec<u8>)| format!("{:x}  {path}\n", Sha256::digest(&bytes));
+    unpack(archive).into_iter().map(line).collect()
+}
+
+#[test]
+fn golden_files_decode_to_the_same_bytes_for_ever() {
+    let directory = directory();
+    if std::env::var_os("UPG_BLESS").is_some() {
+        bless(&directory);
+    }
+    let mut found = 0;
+    for entry in fs::read_dir(&directory).expect("tests/golden") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "upg") {
+            let expected = fs::read_to_string(path.with_extension("sha256")).expect("hashes beside the file");
+            let archive = Archive::open(&path).expect("a golden file opens");
+            assert_eq!(hashes(&archive), expected, "{}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found >= 12, "only {found} golden files");
+}
+
+fn bless(directory: &Path) {
+    let make = |name: &str, write: &dyn Fn(&Path)| {
+        let path = directory.join(format!("{name}.upg"));
+        if !path.exists() {
+            write(&path);
+            let archive = Archive::open(&path).expect("what was just written opens");
+            fs::write(path.with_extension("sha256"), hashes(&archive)).expect("hashes");
+        }
+    };
+    make("every-dtype-lossless", &|path| {
+        let source = tempfile::tempdir().expect("a directory");
+        write(source.path(), "model.safetensors", &safetensors(&every_dtype()));
+        write(source.path(), "nested/deep/config.json", b"{\"a\": 1}\n");
+        write(source.path(), "empty.txt", b"");
+        run(&options(source.path(), path, Target::Lossless));
+    });
+    for (name, bits, grid) in [
+        ("bits-1.6-prime", 1.6, Grid::Prime),
+        ("bits-3.2-prime", 3.2, Grid::Prime),
+        ("bits-3.2-uniform", 3.2, Grid::Uniform),
+        ("bits-7-uniform", 7.0, Grid::Uniform),
+    ] {
+        make(name, &|path| {
+            let source = tempfile::tempdir().expect("a directory");
+            write(source.path(), "model.safetensors", &safetensors(&matrices()));
+            let mut options = options(source.path(), path, Target::Bits(bits));
+            options.grid = grid;
+            run(&options);
+        });
+    }
+    for (name, hooks) in hooks() {
+        make(name, &|path| write_hooks(path, &hooks));
+    }
+    make("several-models", &write_several_models);
+}
+
+fn every_dtype() -> Vec<Tensor> {
+    let mut random = Random(1);
+    let mut tensors: Vec<Tensor> = Vec::new();
+    for dtype in Dtype::all() {
+        let shape = vec![3, 8];
+        let bytes = random.bytes(24 * dtype.bits() as usize / 8);
+        tensors.push((format!("small.{}", dtype.name()), dtype.name(), shape, bytes));
+    }
+    for dtype in ["BF16", "F16", "F32", "F64"] {
+        let bytes = random.weights(dtype, 50 * 61);
+        tensors.push((format!("weights.{dtype}"), dtype, vec![50, 61], bytes));
+    }
+    let fp8 = (0..5000).map(|_| (random.gaussian() * 20.0) as i8 as u8).collect();
+    tensors.push(("weights.F8_E4M3".into(), "F8_E4M3", vec![50, 100], fp8));
+    tensors.push(("counters".into(), "I64", vec![500], (0..500u64).flat_map(|i| i.to_le_bytes()).collect()));
+    tensors.push(("zeros".into(), "F32", vec![64, 64], vec![0; 4 * 64 * 64]));
+    tensors.push(("scalar".into(), "F32", vec![], 1.5f32.to_le_bytes().to_vec()));
+    tensors.push(("empty".into(), "BF16", vec![0, 7], vec![]));
+    tensors
+}
+
+fn matrices() -> Vec<Tensor> {
+    let mut random = Random(2);
+    let mut tensors = Vec::new();
+    for dtype in ["BF16", "F16", "F32"] {
+        let mut bytes = random.weights(dtype, 129 * 101);
+        // Outliers, infinity and not-a-number are listed exactly.
+        let width = bytes.len() / (129 * 101);
+        let special = [3.0, -7.5, f32::INFINITY, f32::NAN];
+        for (i, value) in special.into_iter().enumerate() {
+            let element = match dtype {
+                "BF16" => half::bf16::from_f32(value).to_le_bytes().to_vec(),
+                "F16" => half::f16::from_f32(value).to_le_bytes().to_vec(),
+                _ => value.to_le_bytes().to_vec(),
+            };
+            let at = width * (100 + 1000 * i);
+            bytes[at..at + width].copy_from_slice(&element);
+        }
+        tensors.push((format!("layer.{dtype}.weight"), dtype, vec![129, 101], bytes));
+    }
+    tensors.push(("norm.weight".into(), "BF16", vec![300], random.weights("BF16", 300)));
+    tensors
+}
+
+/// Settings that the converter does not use yet, and the format has.
+struct Hooks {
+    dtype: Dtype,
+    params: PrimeSparse,
+    lanes: usize,
+    raw_bits: u8,
+    classes: u8,
+}
+
+const PLAIN: PrimeSparse = PrimeSparse {
+    step: 0.0123,
+    grid: Grid::Uniform,
+    trellis: None,
+    row_steps: false,
+    column_steps: false,
+    centroids: false,
+};
+const EIGHT_STATES: Option<Trellis> = Some(Trellis { log2_states: 3, h0: 0o13, h1: 0o4 });
+const SIXTY_FOUR_STATES: Option<Trellis> = Some(Trellis { log2_states: 6, h0: 0o103, h1: 0o24 });
+
+fn hooks() -> Vec<(&'static str, Hooks)> {
+    let bf16 = |params| Hooks { dtype: Dtype::BF16, params, lanes: 64, raw_bits: 0, classes: 1 };
+    vec![
+        ("trellis-8", bf16(PrimeSparse { trellis: EIGHT_STATES, ..PLAIN })),
+        (
+            "trellis-64-prime-raw-2",
+            Hooks { raw_bits: 2, ..bf16(PrimeSparse { trellis: SIXTY_FOUR_STATES, grid: Grid::Prime, ..PLAIN }) },
+        ),
+        ("rows", Hooks { classes: 3, lanes: 128, ..bf16(PrimeSparse { row_steps: true, ..PLAIN }) }),
+        ("columns", Hooks { dtype: Dtype::F16, ..bf16(PrimeSparse { column_steps: true, ..PLAIN }) }),
+        ("centroids", bf16(PrimeSparse { centroids: true, trellis: EIGHT_STATES, ..PLAIN })),
+        (
+            "everything",
+            Hooks {
+                dtype: Dtype::F32,
+                lanes: 256,
+                raw_bits: 3,
+                classes: 2,
+                params: PrimeSparse {
+                    trellis: EIGHT_STATES,
+                    row_steps: true,
+                    column_steps: true,
+                    grid: Grid::Prime,
+                    ..PLAIN
+                },
+            },
+        ),
+    ]
+}
+
+/// One matrix of 90 rows and 333 columns in blocks of 40 rows, of random symbols.
+fn write_hooks(path: &Path, hooks: &Hooks) {
+    let (rows, columns, block_rows) = (90, 333, 40);
+    let mut random = Random(3);
+    let params = SymbolParams {
+        dtype: hooks.dtype,
+        lanes: hooks.lanes,
+        raw_bits: hooks.raw_bits,
+        classes: hooks.classes,
+        row_classes: hooks.classes > 1,
+        map: SymbolMap::PrimeSparse(hooks.params),
+    };
+    let params = params.validate().expect("valid parameters");
+    let width = params.dtype.width().expect("whole bytes");
+    let contexts = contexts(&params);
+    let alphabet = 64 / contexts as i32;
+    let frequencies: Vec<_> = (0..hooks.classes)
+        .map(|class| {
+            let counts = std::array::from_fn(|entry| {
+                let distance = (entry as i32 % alphabet - alphabet / 2).abs();
+                1 + 5000 / (1 + distance as u64 + u64::from(class)).pow(2)
+            });
+            Frequencies::from_counts(&counts, contexts)
+        })
+        .collect();
+    let tables: Vec<_> = frequencies.iter().map(|f| EncodeTable::new(f, contexts)).collect();
+    let centroids: [f32; 64] =
+        std::array::from_fn(|e| if e as i32 % alphabet == 0 { 0.0 } else { (e as f32 - 30.3) * 0.017 });
+    let column_steps: Vec<u8> = (0..columns).map(|_| 120 + (random.next() % 16) as u8).collect();
+
+    let mut writer = ArchiveWriter::create(path).expect("a writer");
+    let mut first_block = None;
+    for start in (0..rows).step_by(block_rows) {
+        let rows = block_rows.min(rows - start);
+        let shape = BlockShape { elements: rows * columns, row_len: columns, lanes: hooks.lanes };
+        let symbols: Vec<u8> = (0..shape.elements)
+            .map(|_| {
+                let spread = alphabet as f32 / 8.0;
+                (alphabet / 2 + (random.gaussian() * spread) as i32).clamp(0, alphabet - 1) as u8
+            })
+            .collect();
+        let raw: Vec<u64> = symbols.iter().map(|_| random.next() % (1 << hooks.raw_bits)).collect();
+        let escapes: Vec<u32> = (0..shape.elements as u32).filter(|&i| symbols[i as usize] == ESCAPE).collect();
+        let block = Symbols {
+            symbols: &symbols,
+            raw: &raw,
+            escape_positions: &escapes,
+            escape_values: &random.bytes(width * escapes.len()),
+            row_steps: &(0..rows).map(|_| 120 + (random.next() % 16) as u8).collect::<Vec<_>>()
+                [..if hooks.params.row_steps { rows } else { 0 }],
+            row_classes: &(0..rows).map(|_| (random.next() % u64::from(hooks.classes)) as u8).collect::<Vec<_>>()
+                [..if params.row_classes { rows } else { 0 }],
+        };
+        let stored = encode_block(&params, &shape, &tables, &block);
+        let record = writer.add_block(BlockMode::Coded, &stored).expect("a block");
+        first_block.get_or_insert(record);
+    }
+    let side = SideContent {
+        frequencies: &frequencies,
+        field_values: None,
+        centroids: hooks.params.centroids.then_some(&centroids),
+        column_steps: if hooks.params.column_steps { &column_steps } else { &[] },
+    };
+    let side_block = writer.add_block(BlockMode::Coded, &side.to_bytes()).expect("a side block");
+    let array = writer.add_array(&ArrayInfo {
+        elements: (rows * columns) as u64,
+        row_len: columns as u64,
+        block_elems: (block_rows * columns) as u32,
+        first_block: first_block.expect("a block"),
+        dtype: params.dtype,
+        codec: Codec::Symbols(params),
+        side_block: Some(side_block),
+        zeros: 0,
+        signal: 0.0,
+        noise: 0.0,
+    });
+    let length = (rows * columns * width) as u64;
+    let extent = tensor_extent(0, length, params.dtype, vec![rows as u64, columns as u64], array);
+    writer.add_file("tensor.bin", &[extent]);
+    writer.add_model("hooks", "", 0);
+    writer.finish().expect("a file");
+}
+
+fn tensor_extent(offset: u64, length: u64, dtype: Dtype, shape: Vec<u64>, array: u32) -> Extent {
+    Extent { offset, length, kind: ExtentKind::Tensor, name: "w".into(), dtype: Some(dtype), shape, array: Some(array) }
+}
+
+/// Two models that share an array and stored bytes, with blocks of every mode.
+fn write_several_models(path: &Path) {
+    let mut writer = ArchiveWriter::create(path).expect("a writer");
+    let text = b"the same text in both models ".repeat(40);
+    let compressed = zstd::bulk::compress(&text, 3).expect("zstd");
+    let first = writer.add_block(BlockMode::Coded, &compressed).expect("a block");
+    writer.add_block(BlockMode::Stored, &text).expect("a block");
+    writer.add_block(BlockMode::Zeros, &[]).expect("a block");
+    let length = 2 * text.len() as u64 + 77;
+    let array = writer.add_array(&ArrayInfo {
+        elements: length,
+        row_len: 1,
+        block_elems: text.len() as u32,
+        first_block: first,
+        dtype: Dtype::U8,
+        codec: Codec::Zstd,
+        side_block: None,
+        zeros: 0,
+        signal: 0.0,
+        noise: 0.0,
+    });
+    let bytes = |offset| Extent {
+        offset,
+        length,
+        kind: ExtentKind::Bytes,
+        name: String::new(),
+        dtype: None,
+        shape: vec![],
+        array: Some(array),
+    };
+    let empty = Extent { length: 0, array: None, ..bytes(length) };
+    writer.add_file("config.json", &[bytes(0)]);
+    writer.add_file("sub/twice.txt", &[bytes(0), empty, bytes(length)]);
+    writer.add_model("base", "{\"generator\": \"a test\"}", 0);
+    let second = writer.next_file();
+    writer.add_file("config.json", &[bytes(0)]);
+    writer.add_file("nothing", &[]);
+    writer.add_model("größe", "", second);
+    writer.finish().expect("a file");
+}

@@ -1,0 +1,9 @@
+//! Tests of the library through its public interface. Mounts and clients are
+//! tested in `tests/python`.
+
+mod convert;
+mod corruption;
+mod golden;
+mod random_access;
+mod refusal;
+mod support;

@@ -1,0 +1,72 @@
+//! What comes from the future is refused by name; what is not ours, plainly.
+
+use std::fs;
+use std::path::Path;
+
+use upg::archive::Archive;
+use xxhash_rust::xxh3::xxh3_64;
+
+fn golden(name: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)).expect("a golden file")
+}
+
+fn open(bytes: &[u8]) -> String {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), bytes).expect("bytes");
+    let error = Archive::open(file.path()).err().expect("refused").to_string();
+    assert!(error.starts_with(&file.path().display().to_string()), "{error}");
+    error
+}
+
+/// Changes the trailer and gives it a right checksum again.
+fn reseal(mut bytes: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let at = bytes.len() - 64;
+    change(&mut bytes[at..]);
+    let checksum = xxh3_64(&bytes[at..at + 48]);
+    bytes[at + 48..at + 56].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn a_newer_version_is_named() {
+    let newer = reseal(golden("rows.upg"), |trailer| trailer[40] = 2);
+    assert!(open(&newer).contains("format version 2"), "{}", open(&newer));
+    let mut header = golden("rows.upg");
+    header[8] = 9;
+    assert!(open(&header).contains("format version 9"));
+}
+
+#[test]
+fn an_unknown_feature_is_named() {
+    let original = golden("rows.upg");
+    let end = original.len() - 64;
+    let index_offset = u64::from_le_bytes(original[end..end + 8].try_into().expect("8 bytes")) as usize;
+    // The first section, FEATURES, is empty: put a name at the end of the index
+    // and point the section at it.
+    let mut index = original[index_offset..end].to_vec();
+    let at = index.len() as u64;
+    index.extend_from_slice(b"\x0cxor-to-base!");
+    index[16..24].copy_from_slice(&at.to_le_bytes());
+    index[24..32].copy_from_slice(&13u64.to_le_bytes());
+    let mut bytes = original[..index_offset].to_vec();
+    bytes.extend_from_slice(&index);
+    bytes.extend_from_slice(&original[end..]);
+    let size = bytes.len() as u64;
+    let bytes = reseal(bytes, |trailer| {
+        trailer[8..16].copy_from_slice(&(index.len() as u64).to_le_bytes());
+        trailer[16..24].copy_from_slice(&xxh3_64(&index).to_le_bytes());
+        trailer[24..32].copy_from_slice(&(1u64 << 5).to_le_bytes());
+        trailer[32..40].copy_from_slice(&size.to_le_bytes());
+    });
+    let error = open(&bytes);
+    assert!(error.contains("xor-to-base!") && error.contains("bit 5"), "{error}");
+}
+
+#[test]
+fn other_files_are_not_ours() {
+    assert!(open(b"").contains("too few"));
+    assert!(open(&[0; 200]).contains("not a UPG file"));
+    let mut longer = golden("rows.upg");
+    longer.push(0);
+    assert!(open(&longer).contains("closing magic"));
+}
