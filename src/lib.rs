@@ -1,3 +1,38 @@
+//! upg keeps language models small on disk and shows them as ordinary
+//! safetensors files.
+//!
+//! A `.upg` file holds whole models: every safetensors file with its original
+//! header, and every small file beside them. Tensors are stored by one of two
+//! codecs, *prime-sparse* (lossy, 3.2 bits per weight by default) or *lossless*
+//! (about two thirds of BF16), in blocks that decode independently:
+//!
+//! ```text
+//! +--------+---------+---------+-----+---------+-------+---------+
+//! | header | block 0 | block 1 | ... | block n | index | trailer |
+//! +--------+---------+---------+-----+---------+-------+---------+
+//!  model > file > extent > array > blocks          ^        |
+//!                                                  +--------+
+//! ```
+//!
+//! The programs are `upg` (convert, info) and `upg-mount`. As a library:
+//!
+//! ```no_run
+//! use upg::archive::Archive;
+//!
+//! let archive = Archive::open("phi-4.upg".as_ref())?;
+//! for model in archive.models() {
+//!     for (id, file) in archive.files(model) {
+//!         let mut start = vec![0; file.size.min(1000) as usize];
+//!         archive.read_at(id, 0, &mut start)?;
+//!     }
+//! }
+//! # Ok::<(), upg::error::Error>(())
+//! ```
+//!
+//! `docs/format.md` defines the file, `docs/architecture.md` maps the code.
+
+#![deny(unsafe_code)]
+
 pub mod archive;
 pub mod cache;
 pub mod cli;

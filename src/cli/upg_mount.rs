@@ -10,7 +10,7 @@ use super::mount_args::MountArgs;
 use super::output;
 use super::upg::cores;
 use crate::archive::Archive;
-use crate::mount::{self, MountOptions, Role, Unmounted};
+use crate::mount::{self, MountOptions, Owner, Role, Unmounted};
 
 pub fn main() -> ExitCode {
     let args = MountArgs::parse();
@@ -41,6 +41,7 @@ fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
     // Everything that can be wrong is found before anything is mounted, and
     // the image is open before it: the daemon never touches its own mount.
     let archive = Archive::open(file)?;
+    let owner = Owner::of(&std::fs::metadata(file).with_context(|| file.display().to_string())?);
     let threads = args.threads.map_or_else(cores, usize::from);
     let mut options = MountOptions::new(mount::check_mountpoint(mountpoint)?, args.cache_size, threads);
     args.options.iter().try_for_each(|list| options.add(list))?;
@@ -49,7 +50,7 @@ fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
 
     if args.foreground {
         mount::init_log(args.log_file.as_deref(), false)?;
-        return Ok(mount::serve(archive, &options, || ())?);
+        return Ok(mount::serve(archive, owner, &options, || ())?);
     }
     let log_file = args.log_file.as_deref().map(std::path::absolute).transpose()?;
     match mount::daemonise()? {
@@ -62,7 +63,7 @@ fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
         Role::Child(daemon) => {
             let mut daemon = Some(daemon);
             let served = mount::init_log(log_file.as_deref(), true).and_then(|()| {
-                mount::serve(archive, &options, || daemon.take().into_iter().for_each(|daemon| daemon.ready()))
+                mount::serve(archive, owner, &options, || daemon.take().into_iter().for_each(|daemon| daemon.ready()))
             });
             if let (Err(error), Some(daemon)) = (&served, daemon) {
                 daemon.failed(&error.to_string());

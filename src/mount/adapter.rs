@@ -5,6 +5,8 @@
 //! and the reply, dropped on the way out, sends EIO.
 
 use std::ffi::OsStr;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -38,6 +40,13 @@ pub struct Owner {
     pub gid: u32,
     /// When the `.upg` file was last changed; the mount's files never change.
     pub modified: SystemTime,
+}
+
+impl Owner {
+    pub fn of(image: &Metadata) -> Owner {
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(image.mtime().max(0) as u64);
+        Owner { uid: image.uid(), gid: image.gid(), modified }
+    }
 }
 
 impl Adapter {
@@ -186,5 +195,18 @@ fn reply_xattr(reply: ReplyXattr, size: u32, value: &[u8]) {
         reply.error(Errno::ERANGE);
     } else {
         reply.data(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_handler_stays_there() {
+        let mut after = false;
+        guard("test", || panic!("on purpose"));
+        guard("test", || after = true);
+        assert!(after);
     }
 }

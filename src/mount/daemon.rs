@@ -1,6 +1,8 @@
 //! Going into the background: fork first, threads later, and the parent leaves
 //! only when the mount answers or has failed.
 
+#![allow(unsafe_code)]
+
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;

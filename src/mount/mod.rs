@@ -9,6 +9,7 @@ mod session;
 mod unmount;
 mod xattr;
 
+pub use adapter::Owner;
 pub use daemon::{Role, daemonise};
 pub use log::init as init_log;
 pub use options::MountOptions;

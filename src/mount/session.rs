@@ -2,10 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use fuser::Session;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -35,10 +33,7 @@ pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf> {
 
 /// Mounts the archive and serves it until it is unmounted. `ready` is called
 /// once the kernel and we agree; requests are answered from then on.
-pub fn serve(archive: Archive, options: &MountOptions, ready: impl FnOnce()) -> Result<()> {
-    let image = fs::metadata(archive.path()).map_err(|e| Error::io(archive.path(), e))?;
-    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(image.mtime().max(0) as u64);
-    let owner = Owner { uid: image.uid(), gid: image.gid(), modified };
+pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl FnOnce()) -> Result<()> {
     let vfs = Arc::new(Vfs::new(archive, options.cache_size));
     let mountpoint = &options.mountpoint;
     let failed = |e: io::Error| explain(mountpoint, e);

@@ -1,5 +1,7 @@
 //! Ending a mount from outside or inside.
 
+#![allow(unsafe_code)]
+
 use std::ffi::CString;
 use std::fs;
 use std::io;

@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
+import time
 from fnmatch import fnmatchcase
 
+import numpy as np
 import pytest
 
 from support import tensors
@@ -62,7 +65,8 @@ def test_default_output_is_beside_the_caller(tiny, tmp_path):
     assert os.listdir(tmp_path) == ["tiny-upg"]
     assert (tmp_path / "tiny-upg" / "tiny.upg").is_file()
     report = json.loads((tmp_path / "tiny-upg" / "upg-metadata.json").read_text())
-    assert 3.0 < report["bits_per_weight"] < 3.6  # 3.2 and the small files
+    # 3.2, and the small files, which are much beside so few weights.
+    assert 3.2 < report["bits_per_weight"] < 3.8
 
 
 def test_upg_as_output_is_the_file_alone(tiny, tmp_path):
@@ -97,17 +101,22 @@ def test_force_replaces(small, tmp_path):
 def test_the_number_of_threads_changes_no_byte(tiny, tmp_path, options):
     one = convert(tiny, tmp_path / "one.upg", "--threads", "1", *options)
     two = convert(tiny, tmp_path / "two.upg", "--threads", "2", *options)
-    assert one.report["threads"] == 1 and two.report["threads"] == 2
     assert one.path.read_bytes() == two.path.read_bytes()
 
 
 @pytest.mark.parametrize("grid", ("prime", "uniform"))
-def test_grids(tiny, tmp_path, mount, grid):
-    image = convert(tiny, tmp_path / "g.upg", "--grid", grid)
-    name = "model.layers.1.mlp.gate_up_proj.weight"
-    assert image.tensor(name)["grid"] == grid
+def test_grids(tmp_path, mount, grid):
+    source = tensors.write(tmp_path / "g.safetensors", [tensors.gaussian("w", (1000, 1024))])
+    image = convert(source, tmp_path / "g.upg", "--grid", grid, "--bits", "2.5")
+    assert image.tensor("w")["grid"] == grid
     with mount(image.path) as root:
-        assert tensors.snr(tensors.read_model(tiny)[name], tensors.read_model(root)[name]) > 17.0
+        decoded = tensors.read(root / "g.safetensors")["w"]
+    assert tensors.snr(tensors.read(source)["w"], decoded) > 13.0
+    # An INT8 grid of primes, or of all integers: the positive levels, in steps of the grid.
+    levels = np.unique(np.abs(tensors.floats(decoded)))[:6]
+    primes, integers = np.array([0, 5, 11, 17, 23, 29]), np.arange(6)
+    expected = primes / 5 if grid == "prime" else integers
+    assert levels / levels[1] == pytest.approx(expected, rel=0.01)
 
 
 def test_json_is_all_there_is_on_stdout(small, tmp_path):
@@ -181,29 +190,31 @@ def test_output_is_whole_or_not_there(tmp_path):
             rest.unlink()  # a killed process cannot clean up
 
 
-@pytest.mark.parametrize("number", (2, 15), ids=("SIGINT", "SIGTERM"))
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
 def test_an_interrupt_leaves_nothing(tmp_path, number):
+    """The signal comes as soon as there is something beside the output's place."""
     source = tensors.write(tmp_path / "big.safetensors", [tensors.gaussian("w", (8000, 5000))])
     out = tmp_path / "out"
     out.mkdir()
     command = [UPG, "convert", source, "-o", out / "big.upg", "--threads", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(0.3)
+    while process.poll() is None and not os.listdir(out):
+        time.sleep(0.001)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0
+    assert process.returncode != 0, "it was done before the signal came"
     assert b"panic" not in errors
-    assert list(out.iterdir()) == []
+    assert os.listdir(out) == []
 
 
 def test_info(tiny_lossy):
     done = run(UPG, "info", tiny_lossy.path)
     assert done.returncode == 0, done.stderr
-    assert "prime-sparse" in done.stdout and "bits per weight" in done.stdout.lower()
+    assert "bits per weight" in done.stdout.lower()
     done = run(UPG, "info", tiny_lossy.path, "--tensors")
     for entry in tiny_lossy.report["tensors"]:
-        assert entry["name"] in done.stdout
+        (line,) = (text for text in done.stdout.splitlines() if f" {entry['name']}" in text)
+        assert entry["codec"] in line
     done = run(UPG, "info", tiny_lossy.path, "--tensors", "--json")
     assert tiny_lossy.path.stat().st_size in json.loads(done.stdout).values()
 

@@ -97,7 +97,7 @@ def test_report_agrees_with_the_files(tiny, tiny_lossy, mount):
         decoded = tensors.read_model(root)
 
     assert report["file_bytes"] == size
-    assert report["source_bytes"] == sum(p.stat().st_size for p in tiny.rglob("*") if p.is_file())
+    assert report["source_bytes"] == sum(p.stat().st_size for p in tiny.glob("*.safetensors"))
     assert report["weights"] == weights
     assert report["bits_per_weight"] == pytest.approx(8 * size / weights, rel=1e-3)
     assert report["ratio_source"] == pytest.approx(report["source_bytes"] / size, rel=1e-3)

@@ -109,6 +109,27 @@ def test_mount_again_at_the_same_place(tiny, tiny_lossless, tmp_path):
             daemon.communicate(timeout=15)
 
 
+def test_a_daemon_that_ends_late_leaves_its_successor_alone(tiny, tiny_lossless, tmp_path):
+    """Its mount is gone already; what is mounted at the same place by now is not its own."""
+    require_fuse()
+    point = tmp_path / "point"
+    point.mkdir()
+    try:
+        assert run(UPG_MOUNT, tiny_lossless.path, point).returncode == 0
+        (old,) = daemons(point)
+        os.kill(old, signal.SIGSTOP)
+        assert run(UPG_MOUNT, "-u", point, timeout=60).returncode == 0
+        assert run(UPG_MOUNT, tiny_lossless.path, point).returncode == 0
+        os.kill(old, signal.SIGCONT)
+        wait_until(lambda: old not in daemons(point), "the old daemon has ended")
+        assert is_mounted(point)
+        assert (point / "config.json").read_bytes() == (tiny / "config.json").read_bytes()
+        assert run(UPG_MOUNT, "-u", point).returncode == 0
+        assert_gone(point)
+    finally:
+        force_away(point)
+
+
 def test_two_mounts_of_one_image(tiny, tiny_lossless, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     expected = (tiny / "tokenizer.json").read_bytes()
