@@ -45,6 +45,10 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
 
+    /// The caller asked to stop.
+    #[error("interrupted; nothing was written")]
+    Cancelled,
+
     #[error("{}: {source}", file.display())]
     Io { file: PathBuf, source: io::Error },
 }

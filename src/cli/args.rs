@@ -17,7 +17,7 @@ pub struct Args {
     pub command: Command,
 }
 
-pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (bad input, I/O), 2 wrong usage.";
+pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (bad input, I/O), 2 wrong usage, 128 + N ended by signal N.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -55,7 +55,7 @@ pub struct Convert {
 
     /// Store tensors with matching names bit for bit; may be repeated
     #[arg(long, value_name = "GLOB")]
-    pub keep: Vec<String>,
+    pub keep: Vec<globset::Glob>,
 
     /// Integers that the groups of weights lie at; prime gives way to uniform
     /// where it would cost more than 0.15 dB

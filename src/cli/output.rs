@@ -63,7 +63,7 @@ pub fn report(report: &Report) -> String {
     if let Some(snr) = report.snr_db {
         let _ = writeln!(
             out,
-            "  SNR {snr:.2} dB over the lossily stored weights, {:.1} % of which are exactly zero",
+            "  SNR {snr:.2} dB over the lossily stored weights; {:.1} % of all weights are exactly zero",
             100.0 * report.sparsity,
         );
     }
@@ -109,12 +109,12 @@ pub fn info(info: &Info, tensors: bool) -> String {
             let _ = writeln!(out, "  {:>9} -> {:>9}  {path}", display(file.size), display(file.stored_bytes));
             for tensor in file.tensors.iter().filter(|_| tensors) {
                 let snr = tensor.snr_db.map_or("exact".to_owned(), |snr| format!("{snr:.2} dB"));
-                let zeros = tensor.sparsity.map_or(String::new(), |s| format!(", {:.1} % zeros", 100.0 * s));
                 let _ = writeln!(
                     out,
-                    "    {:>7.3} bits  {:<12} {snr:>9}  {} {:?} {}{zeros}",
+                    "    {:>7.3} bits  {:<12} {snr:>9}  {:>4.1} % zeros  {} {:?} {}",
                     tensor.bits_per_weight,
                     tensor.codec,
+                    100.0 * tensor.sparsity,
                     tensor.dtype,
                     tensor.shape,
                     escape(&tensor.name),

@@ -1,35 +1,46 @@
 //! The progress bar: rate and time left, on a terminal only.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::ops::convert::Progress;
 
 /// Shown on standard error if that is a terminal, else silent.
-pub struct Bar(ProgressBar);
+pub struct Bar {
+    bar: ProgressBar,
+    /// The signal that asked to stop, or 0.
+    signal: Arc<AtomicUsize>,
+}
 
 impl Bar {
-    pub fn new() -> Bar {
+    pub fn new(signal: Arc<AtomicUsize>) -> Bar {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let template = "{wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Bar(bar)
+        Bar { bar, signal }
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
 impl Progress for Bar {
     fn begin(&self, total: u64) {
-        self.0.set_length(total);
+        self.bar.set_length(total);
     }
 
     fn advance(&self, bytes: u64) {
-        self.0.inc(bytes);
+        self.bar.inc(bytes);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.signal.load(Relaxed) != 0
     }
 }

@@ -2,15 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use globset::{Glob, GlobSet, GlobSetBuilder};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::args::{Args, Command, Convert, Info};
 use super::output;
 use super::progress::Bar;
 use crate::archive::Archive;
+use crate::error::Error;
 use crate::ops::convert::{self, Options, Target};
 use crate::ops::info;
 
@@ -20,7 +24,7 @@ pub fn main() -> ExitCode {
         Command::Info(args) => run_info(&args),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output::print_error("upg", &error);
             ExitCode::FAILURE
@@ -28,7 +32,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run_convert(args: &Convert) -> Result<()> {
+fn run_convert(args: &Convert) -> Result<ExitCode> {
     let options = Options {
         source: args.source.clone(),
         output: args.output.clone().map_or_else(|| default_output(&args.source), Ok)?,
@@ -43,18 +47,27 @@ fn run_convert(args: &Convert) -> Result<()> {
         memory: args.memory,
         force: args.force,
     };
-    let report = {
-        let bar = Bar::new();
-        convert::convert(&options, &bar)?
-    };
+    let signal = Arc::new(AtomicUsize::new(0));
+    for number in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_usize(number, signal.clone(), number as usize)?;
+    }
+    let result = convert::convert(&options, &Bar::new(signal.clone()));
+    if let Err(error @ Error::Cancelled) = result {
+        output::print_error("upg", &error.into());
+        // As a shell reports a program that the signal ended.
+        return Ok(ExitCode::from(128 + signal.load(Relaxed) as u8));
+    }
+    let report = result?;
     let text = if args.json { json(&report)? } else { output::report(&report) };
-    Ok(output::print(&text)?)
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn run_info(args: &Info) -> Result<()> {
+fn run_info(args: &Info) -> Result<ExitCode> {
     let info = info::info(&Archive::open(&args.file)?);
     let text = if args.json { json(&info)? } else { output::info(&info, args.tensors) };
-    Ok(output::print(&text)?)
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `phi-4-upg` in the current directory for `models/phi-4`.
@@ -66,10 +79,10 @@ fn default_output(source: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(name))
 }
 
-fn globs(patterns: &[String]) -> Result<GlobSet> {
+fn globs(globs: &[Glob]) -> Result<GlobSet> {
     let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(Glob::new(pattern).with_context(|| format!("--keep {pattern}"))?);
+    for glob in globs {
+        set.add(glob.clone());
     }
     Ok(set.build()?)
 }

@@ -132,9 +132,8 @@ impl ValueSums {
         self.sums[self.values.partition_point(|&v| v < bound)]
     }
 
-    /// The smallest magnitude that at most a share `tail` of the values exceed.
-    pub fn magnitude_quantile(&self, tail: f64) -> f32 {
-        let allowed = (self.total().count as f64 * tail) as u64;
+    /// The smallest magnitude that at most `allowed` values exceed.
+    pub fn magnitude_exceeded_by(&self, allowed: u64) -> f32 {
         let (mut low, mut high) = (0, self.values.len());
         let mut left = allowed;
         let mut largest = 0f32;
@@ -177,8 +176,8 @@ mod tests {
         assert_eq!(sums.total().count, 6);
         assert_eq!(sums.below(0.25).count, 3);
         assert_eq!((sums.total() - sums.below(0.25)).squares, 2.0 * 0.0625 + 49.0);
-        assert_eq!(sums.magnitude_quantile(0.0), 7.0);
-        assert_eq!(sums.magnitude_quantile(0.2), 3.0);
+        assert_eq!(sums.magnitude_exceeded_by(0), 7.0);
+        assert_eq!(sums.magnitude_exceeded_by(1), 3.0);
         let split = Dtype::BF16.split().expect("BF16 splits");
         let fields = histogram.field_counts(split);
         assert_eq!(fields[255], 2, "infinity and not-a-number");

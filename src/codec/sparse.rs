@@ -19,6 +19,8 @@ const LARGEST_PRIME_INDEX: i32 = 20;
 const LARGEST_INDEX: i32 = 31;
 /// Weights beyond the grid are listed at 6 bytes or more: about this share may be.
 const TAIL: f64 = 1e-4;
+/// However small the tensor, so many weights may be.
+const LEAST_TAIL: u64 = 4;
 /// Lambda in units of the squared spacing per bit; 0 is plain rounding. The
 /// high-rate optimum is ln(2) / 6 = 0.116.
 const LAMBDAS: [f64; 5] = [0.0, 0.05, 0.09, 0.116, 0.15];
@@ -58,16 +60,17 @@ impl Quantiser {
     /// there is nothing to quantise or the budget cannot be met.
     pub fn search(values: &ValueSums, grid: Grid, budget: f64, element_bits: u32) -> Option<Quantiser> {
         let total = values.total();
-        let rms = (total.squares / total.count.max(1) as f64).sqrt();
-        if rms <= 0.0 || !rms.is_finite() {
+        if total.squares <= 0.0 {
             return None;
         }
-        let tail = values.magnitude_quantile(TAIL);
+        // Not the rms: a single wild outlier would decide it, and is an escape.
+        let tail = values.magnitude_exceeded_by(LEAST_TAIL.max((total.count as f64 * TAIL) as u64));
+        let tail = if tail > 0.0 { tail } else { values.magnitude_exceeded_by(0) };
         LAMBDAS
             .iter()
             .filter_map(|&lambda| {
                 let task = Task { values, grid, lambda, tail, element_bits };
-                task.meet(budget, rms)
+                task.meet(budget)
             })
             .min_by(|a, b| a.outcome.noise.total_cmp(&b.outcome.noise))
     }
@@ -106,15 +109,16 @@ struct Task<'a> {
     values: &'a ValueSums,
     grid: Grid,
     lambda: f64,
+    /// The magnitude that the grid must reach.
     tail: f32,
     element_bits: u32,
 }
 
 impl Task<'_> {
     /// The finest step whose rate stays within the budget.
-    fn meet(&self, budget: f64, rms: f64) -> Option<Quantiser> {
-        let spacing = f64::from(self.grid.spacing());
-        let (mut fine, mut coarse) = ((rms / spacing * 2f64.powi(-14)).ln(), (rms / spacing * 64.0).ln());
+    fn meet(&self, budget: f64) -> Option<Quantiser> {
+        let scale = f64::from(self.tail / self.grid.spacing());
+        let (mut fine, mut coarse) = ((scale * 2f64.powi(-16)).ln(), (scale * 16.0).ln());
         let mut best = None;
         // 2^-26 of the range: far below what a bit of budget can tell apart.
         for _ in 0..26 {
@@ -218,7 +222,7 @@ impl Task<'_> {
         let mut outcome = Outcome { counts: [0; ENTRIES], bits: 0.0, noise: 0.0, zeros: 0 };
         let mut begin = bounds.first().map_or(Sums::default(), |&bound| self.values.below(bound));
         let mut coded = 0;
-        for (group, &bound) in chosen.iter().zip(&bounds[1..]) {
+        for (group, &bound) in chosen.iter().zip(bounds.iter().skip(1)) {
             let end = self.values.below(bound);
             let here = end - begin;
             begin = end;

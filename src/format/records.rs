@@ -50,7 +50,7 @@ pub struct ArrayInfo {
     pub codec: Codec,
     /// Record of the side block, for codecs with symbols.
     pub side_block: Option<u32>,
-    /// Elements that decode to exactly zero (prime-sparse).
+    /// Elements that decode to exactly zero, as counted by the encoder.
     pub zeros: u64,
     /// Sum of squares of the source's elements (prime-sparse).
     pub signal: f64,

@@ -9,6 +9,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -31,6 +32,8 @@ const BLOCK_SIZE: u32 = 1 << 20;
 pub struct Adapter {
     vfs: Arc<Vfs>,
     owner: Owner,
+    /// Hangs up when fuser lets go of the file system.
+    _alive: Sender<()>,
 }
 
 /// Whose the presented files are: those who own the `.upg` file.
@@ -50,17 +53,18 @@ impl Owner {
 }
 
 impl Adapter {
-    pub fn new(vfs: Arc<Vfs>, owner: Owner) -> Adapter {
-        Adapter { vfs, owner }
+    /// The receiver of `alive` hears when the session is over.
+    pub fn new(vfs: Arc<Vfs>, owner: Owner, alive: Sender<()>) -> Adapter {
+        Adapter { vfs, owner, _alive: alive }
     }
 
     fn attr(&self, a: &Attributes) -> FileAttr {
         FileAttr {
             ino: INodeNo(a.ino),
             size: a.size,
-            // du shows what the model costs on the disk; 0 would make tar -S and
-            // cp --sparse take the file for a hole.
-            blocks: a.stored.div_ceil(512).max(1),
+            // du shows what the model costs on the disk. A file of 0 blocks would
+            // be a hole to tar -S and cp --sparse.
+            blocks: if a.directory { 0 } else { a.stored.div_ceil(512).max(1) },
             atime: self.owner.modified,
             mtime: self.owner.modified,
             ctime: self.owner.modified,

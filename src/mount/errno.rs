@@ -11,6 +11,7 @@ pub fn errno(error: &Error) -> Errno {
         | Error::Truncated { .. }
         | Error::Unsupported { .. }
         | Error::Invalid(_)
+        | Error::Cancelled
         | Error::Io { .. } => Errno::EIO,
     }
 }

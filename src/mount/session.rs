@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use fuser::Session;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -11,7 +13,7 @@ use signal_hook::iterator::Signals;
 
 use super::adapter::{Adapter, Owner};
 use super::options::MountOptions;
-use super::unmount::{Unmounted, detach};
+use super::unmount::{OwnMount, Unmounted};
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::vfs::Vfs;
@@ -40,30 +42,40 @@ pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl
 
     // Before the mount, so that no signal can end the process with it in place.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
-    let session = Session::new(Adapter::new(vfs, owner), mountpoint, &options.config()).map_err(failed)?;
-    let for_signals = mountpoint.clone();
+    let (alive, over) = channel();
+    let session = Session::new(Adapter::new(vfs, owner, alive), mountpoint, &options.config()).map_err(failed)?;
+    let connection = session.as_fd().try_clone_to_owned().map_err(failed)?;
+    let mount = Arc::new(OwnMount::new(mountpoint, connection)?);
+    // fuser 0.18 unmounts by path when its `Mount` is dropped, even if the mount is
+    // gone and another has taken its place: it must never be dropped.
+    std::mem::forget(session.spawn().map_err(failed)?);
+    let for_signals = mount.clone();
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || unmount_on(signals, &for_signals))
         .map_err(failed)?;
     ready();
-    session.run().map_err(failed)?;
+    // Nothing is ever sent; the channel ends with the session.
+    let _ = over.recv();
+    if mount.detach()?.is_some() {
+        return Err(Error::Invalid(format!("{}: the connection to the kernel broke", mountpoint.display())));
+    }
     tracing::info!("{}: unmounted", mountpoint.display());
     Ok(())
 }
 
-fn unmount_on(mut signals: Signals, mountpoint: &Path) {
+fn unmount_on(mut signals: Signals, mount: &OwnMount) {
     for (i, signal) in signals.forever().enumerate() {
         tracing::info!("signal {signal}");
         if i > 0 {
             // Asked twice: whoever still reads gets an error.
             std::process::exit(1);
         }
-        match detach(mountpoint) {
-            Ok(Unmounted::Now) => {}
-            Ok(Unmounted::WhenNoLongerBusy) => {
-                tracing::warn!("{}: in use; it goes when its last user does", mountpoint.display());
+        match mount.detach() {
+            Ok(Some(Unmounted::WhenNoLongerBusy)) => {
+                tracing::warn!("the mount is in use; it goes when its last user does");
             }
+            Ok(_) => {}
             Err(error) => tracing::error!("{error}"),
         }
     }

@@ -5,7 +5,8 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -23,8 +24,7 @@ pub enum Unmounted {
 /// Unmounts what upg-mount mounted at this place, and nothing else.
 pub fn unmount(mountpoint: &Path) -> Result<Unmounted> {
     let mountpoint = resolve(mountpoint)?;
-    let mounts = fs::read("/proc/self/mountinfo").map_err(|e| Error::io("/proc/self/mountinfo", e))?;
-    if !is_our_mount(&mounts, &mountpoint) {
+    if !last_mount_at(&mountinfo()?, &mountpoint).is_some_and(|fields| is_ours(&fields)) {
         return Err(Error::Invalid(format!("{}: nothing that upg-mount mounted", mountpoint.display())));
     }
     detach(&mountpoint)
@@ -39,13 +39,55 @@ fn resolve(mountpoint: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Whether the last mount at this place is one of ours, going by mountinfo(5).
-fn is_our_mount(mounts: &[u8], mountpoint: &Path) -> bool {
+/// One mount, told apart from whatever is mounted at its place later.
+#[derive(Debug)]
+pub(super) struct OwnMount {
+    mountpoint: PathBuf,
+    /// Of /dev/fuse: the kernel's end of the connection.
+    connection: OwnedFd,
+    /// `major:minor` of the file system, not given to another while the
+    /// connection lives.
+    device: Vec<u8>,
+}
+
+impl OwnMount {
+    /// What has just been mounted at this place.
+    pub(super) fn new(mountpoint: &Path, connection: OwnedFd) -> Result<OwnMount> {
+        let mounts = mountinfo()?;
+        let device = last_mount_at(&mounts, mountpoint).map(|fields| fields[2].to_vec());
+        let device = device.ok_or_else(|| Error::Invalid(format!("{}: the mount has gone", mountpoint.display())))?;
+        Ok(OwnMount { mountpoint: mountpoint.to_path_buf(), connection, device })
+    }
+
+    /// Unmounts it if it is still there; None if it was not.
+    pub(super) fn detach(&self) -> Result<Option<Unmounted>> {
+        let mounts = mountinfo()?;
+        let on_top = last_mount_at(&mounts, &self.mountpoint).is_some_and(|fields| fields[2] == self.device);
+        if on_top && self.is_connected() { detach(&self.mountpoint).map(Some) } else { Ok(None) }
+    }
+
+    fn is_connected(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.connection.as_raw_fd(), events: 0, revents: 0 };
+        // SAFETY: `poll` is one valid pollfd, which outlives the call.
+        let polled = unsafe { libc::poll(&mut poll, 1, 0) };
+        polled >= 0 && poll.revents & libc::POLLERR == 0
+    }
+}
+
+fn mountinfo() -> Result<Vec<u8>> {
+    fs::read("/proc/self/mountinfo").map_err(|e| Error::io("/proc/self/mountinfo", e))
+}
+
+/// The fields of the line of mountinfo(5) for the topmost mount at a place.
+fn last_mount_at<'a>(mounts: &'a [u8], mountpoint: &Path) -> Option<Vec<&'a [u8]>> {
     let lines = mounts.split(|&b| b == b'\n').rev();
-    let last = lines
+    lines
         .map(|line| line.split(|&b| b == b' ').collect::<Vec<_>>())
-        .find(|fields| fields.get(4).is_some_and(|place| unescape(place) == mountpoint.as_os_str().as_bytes()));
-    let Some(fields) = last else { return false };
+        .find(|fields| fields.get(4).is_some_and(|place| unescape(place) == mountpoint.as_os_str().as_bytes()))
+}
+
+/// Whether a line of mountinfo(5) is about a mount of ours.
+fn is_ours(fields: &[&[u8]]) -> bool {
     let mut after = fields.iter().skip_while(|field| **field != b"-").skip(1);
     let (kind, source) = (after.next(), after.next());
     kind.is_some_and(|kind| *kind == b"fuse.upg" || *kind == b"fuse")
@@ -69,12 +111,12 @@ fn unescape(field: &[u8]) -> Vec<u8> {
             }
         }
     }
-    std::ffi::OsString::from_vec(out).into_vec()
+    out
 }
 
 /// Unmounts, lazily if the mount is in use: as root by the system call, else by
 /// fusermount3.
-pub(super) fn detach(mountpoint: &Path) -> Result<Unmounted> {
+fn detach(mountpoint: &Path) -> Result<Unmounted> {
     let path = CString::new(mountpoint.as_os_str().as_bytes())
         .map_err(|_| Error::Invalid("a mountpoint with a NUL byte".into()))?;
     for (flags, outcome) in [(0, Unmounted::Now), (libc::MNT_DETACH, Unmounted::WhenNoLongerBusy)] {
@@ -114,7 +156,8 @@ mod tests {
             34 1 0:44 / /mnt/e rw - tmpfs tmpfs rw\n";
         for (place, ours) in [("/mnt/a b", true), ("/mnt/c", true), ("/mnt/d", false), ("/mnt/e", false), ("/x", false)]
         {
-            assert_eq!(is_our_mount(mounts, Path::new(place)), ours, "{place}");
+            let last = last_mount_at(mounts, Path::new(place));
+            assert_eq!(last.is_some_and(|fields| is_ours(&fields)), ours, "{place}");
         }
     }
 }

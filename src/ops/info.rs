@@ -45,7 +45,7 @@ pub struct TensorInfo {
     pub size: u64,
     pub stored_bytes: u64,
     pub bits_per_weight: f64,
-    pub sparsity: Option<f64>,
+    pub sparsity: f64,
     pub snr_db: Option<f64>,
 }
 
@@ -101,7 +101,7 @@ fn tensor_info(archive: &Archive, extent: &Extent) -> TensorInfo {
         size: extent.length,
         stored_bytes: stored,
         bits_per_weight: 8.0 * stored as f64 / weights.max(1) as f64,
-        sparsity: lossy.map(|array| array.zeros as f64 / array.elements as f64),
+        sparsity: array.map_or(0.0, |array| array.zeros as f64 / array.elements as f64),
         snr_db: array.and_then(ArrayInfo::snr_db),
     }
 }

@@ -75,6 +75,9 @@ struct Silent;
 impl Progress for Silent {
     fn begin(&self, _: u64) {}
     fn advance(&self, _: u64) {}
+    fn cancelled(&self) -> bool {
+        false
+    }
 }
 
 pub fn options(source: &Path, output: &Path, target: Target) -> Options {

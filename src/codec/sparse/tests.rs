@@ -101,3 +101,22 @@ fn nothing_to_quantise_is_none() {
     assert!(Quantiser::search(&histogram(&[0.0; 100]), Grid::Uniform, 320.0, 16).is_none());
     assert!(Quantiser::search(&histogram(&[f32::NAN; 100]), Grid::Uniform, 320.0, 16).is_none());
 }
+
+#[test]
+fn one_wild_weight_does_not_decide_the_step() {
+    let mut values = gaussian(100_000);
+    let calm = Quantiser::search(&histogram(&values), Grid::Uniform, 4.0 * 1e5, 16).expect("a quantiser");
+    values[7] = 1e30;
+    let wild = Quantiser::search(&histogram(&values), Grid::Uniform, 4.0 * 1e5, 16).expect("a quantiser");
+    assert!((wild.outcome.noise / calm.outcome.noise - 1.0).abs() < 0.01);
+    assert_eq!(wild.index(1e30), None);
+}
+
+#[test]
+fn one_value_is_a_quantiser_or_none_but_no_panic() {
+    for value in [0.03125, -1.5, 1e-38, 3e38] {
+        for grid in [Grid::Uniform, Grid::Prime] {
+            Quantiser::search(&histogram(&[value; 5000]), grid, 3.2 * 5000.0, 16);
+        }
+    }
+}

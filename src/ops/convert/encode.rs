@@ -15,7 +15,8 @@ use crate::format::BlockMode;
 pub struct Encoded {
     pub mode: BlockMode,
     pub stored: Vec<u8>,
-    /// What was measured on the way, where it is not known beforehand.
+    /// What was measured on the way; of 16-bit types under prime-sparse only the
+    /// histogram knows it.
     pub quality: Quality,
 }
 
@@ -53,12 +54,31 @@ thread_local! {
     static WORK: RefCell<Work> = RefCell::default();
 }
 
+/// Elements that are zero; of floating-point types, of either sign.
+fn count_zeros(dtype: Dtype, bytes: &[u8]) -> u64 {
+    fn count<const WIDTH: usize>(bytes: &[u8], sign: u8) -> u64 {
+        let is_zero = |element: &[u8; WIDTH]| {
+            let mut element = *element;
+            element[WIDTH - 1] &= !sign;
+            element == [0; WIDTH]
+        };
+        bytes.as_chunks().0.iter().filter(|element| is_zero(element)).count() as u64
+    }
+    let sign = if dtype.split().is_some() { 0x80 } else { 0 };
+    match dtype.bits() / 8 {
+        1 => count::<1>(bytes, sign),
+        2 => count::<2>(bytes, sign),
+        4 => count::<4>(bytes, sign),
+        _ => count::<8>(bytes, sign),
+    }
+}
+
 /// Encodes one block of whole elements.
 pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Encoded> {
-    let exact = |mode, stored| Ok(Encoded { mode, stored, quality: Quality::default() });
-    if bytes.iter().all(|&b| b == 0) {
-        let quality = Quality { zeros: (bytes.len() as u64) / plan.width(), ..Quality::default() };
-        return Ok(Encoded { mode: BlockMode::Zeros, stored: Vec::new(), quality });
+    let zeros = Quality { zeros: count_zeros(plan.dtype, bytes), ..Quality::default() };
+    let exact = |mode, stored| Ok(Encoded { mode, stored, quality: zeros });
+    if zeros.zeros == bytes.len() as u64 / plan.width() && bytes.iter().all(|&b| b == 0) {
+        return exact(BlockMode::Zeros, Vec::new());
     }
     match &plan.coding {
         Coding::Stored => exact(BlockMode::Stored, bytes.to_vec()),
@@ -95,8 +115,8 @@ pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Enco
             match stored {
                 Some(stored) => Ok(Encoded { mode: BlockMode::Coded, stored, quality }),
                 None => {
-                    let signal = Quality { noise: 0.0, zeros: 0, ..quality };
-                    Ok(Encoded { mode: BlockMode::Stored, stored: bytes.to_vec(), quality: signal })
+                    let quality = Quality { signal: quality.signal, ..zeros };
+                    Ok(Encoded { mode: BlockMode::Stored, stored: bytes.to_vec(), quality })
                 }
             }
         }

@@ -55,10 +55,11 @@ pub struct Options {
     pub force: bool,
 }
 
-/// Told of progress, in bytes of the source.
+/// Told of progress, in bytes of the source, and asked whether to go on.
 pub trait Progress: Sync {
     fn begin(&self, total: u64);
     fn advance(&self, bytes: u64);
+    fn cancelled(&self) -> bool;
 }
 
 /// Least memory that conversion can do with: blocks in flight and buffers.
@@ -79,7 +80,7 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let destination = Destination::prepare(&options.output, &tree.name, options.force)?;
     progress.begin(tree.total_bytes());
     let mut report = pipeline::run(options, &tree, destination.archive_path(), progress)?;
-    report.finish(&tree, start.elapsed());
+    report.finish(&tree, options.threads, start.elapsed());
     destination.complete(&tree, &mut report)?;
     Ok(report)
 }

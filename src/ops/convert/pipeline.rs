@@ -13,7 +13,6 @@ use super::report::{Report, TensorReport};
 use super::tree::{SourceFile, SourceKind, SourceTree};
 use super::{Options, Progress, Target};
 use crate::archive::ArchiveWriter;
-use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
 use crate::shard::ShardTensor;
@@ -59,7 +58,7 @@ pub fn run(options: &Options, tree: &SourceTree, archive: &Path, progress: &dyn 
         .iter()
         .map(|file| Ok(OpenFile { file, source: LocalFile::open(&file.location)? }))
         .collect::<Result<Vec<_>>>()?;
-    let bits = pool.install(|| bits_per_weight(options, tree, &sources))?;
+    let bits = pool.install(|| bits_per_weight(options, tree, &sources, progress))?;
     let batch = (options.threads as u64 * BLOCKS_PER_THREAD).min(options.memory / 4 / MEMORY_PER_BLOCK).max(1);
     let writer = ArchiveWriter::create(archive)?;
 
@@ -68,7 +67,7 @@ pub fn run(options: &Options, tree: &SourceTree, archive: &Path, progress: &dyn 
         let (plan_sender, plans) = sync_channel(2);
         let (block_sender, blocks) = sync_channel(2);
         let (pool, sources) = (&pool, &sources);
-        let planner = scope.spawn(move || plan_all(options, bits, pool, sources, plan_sender));
+        let planner = scope.spawn(move || plan_all(options, bits, pool, sources, plan_sender, progress));
         let metadata = metadata(options, bits);
         let writer = scope.spawn(move || write_all(writer, tree, &metadata, blocks));
         let encoded = encode_all(pool, batch, plans, block_sender, progress);
@@ -81,7 +80,12 @@ pub fn run(options: &Options, tree: &SourceTree, archive: &Path, progress: &dyn 
 }
 
 /// Bits per weight that the target means, or None for lossless.
-fn bits_per_weight(options: &Options, tree: &SourceTree, sources: &[OpenFile<'_>]) -> Result<Option<f64>> {
+fn bits_per_weight(
+    options: &Options,
+    tree: &SourceTree,
+    sources: &[OpenFile<'_>],
+    progress: &dyn Progress,
+) -> Result<Option<f64>> {
     let ratio = match options.target {
         Target::Lossless => return Ok(None),
         Target::Bits(bits) => return Ok(Some(bits)),
@@ -97,7 +101,7 @@ fn bits_per_weight(options: &Options, tree: &SourceTree, sources: &[OpenFile<'_>
             }
             let plan = match array_dtype(tensor.dtype) {
                 dtype if dtype.split().is_some() && tensor.length > 0 => {
-                    Plan::lossless(dtype, &histogram(&open.source, tensor, dtype)?)
+                    Plan::lossless(dtype, &histogram(&open.source, tensor, dtype, progress)?)
                 }
                 _ => None,
             };
@@ -138,6 +142,7 @@ fn plan_all<'a>(
     pool: &rayon::ThreadPool,
     sources: &'a [OpenFile<'a>],
     plans: SyncSender<(Option<Box<Planned<'a>>>, &'a SourceFile)>,
+    progress: &dyn Progress,
 ) -> Result<()> {
     for open in sources {
         let (file, source) = (open.file, &open.source);
@@ -157,7 +162,7 @@ fn plan_all<'a>(
             SourceKind::Shard(shard) => {
                 let mut going = send(bytes(ExtentKind::Header, shard.header_len));
                 for tensor in &shard.tensors {
-                    let planned = pool.install(|| plan_tensor(options, bits, source, tensor))?;
+                    let planned = pool.install(|| plan_tensor(options, bits, source, tensor, progress))?;
                     going = going && send(planned);
                 }
                 going
@@ -179,13 +184,14 @@ fn plan_tensor<'a>(
     bits: Option<f64>,
     source: &'a LocalFile,
     tensor: &'a ShardTensor,
+    progress: &dyn Progress,
 ) -> Result<Planned<'a>> {
     let start = Instant::now();
     let dtype = array_dtype(tensor.dtype);
     let mut quality = Quality::default();
     let mut plan = None;
     if tensor.length > 0 && dtype.split().is_some() {
-        let histogram = histogram(source, tensor, dtype)?;
+        let histogram = histogram(source, tensor, dtype, progress)?;
         if let Some(bits) = bits.filter(|_| is_matrix(tensor) && !options.keep.is_match(&tensor.name)) {
             let names = tensor.name.len() as u64 + 8 * tensor.shape.len() as u64;
             plan = Plan::lossy(dtype, &histogram, options.grid, bits, names);
@@ -236,7 +242,8 @@ fn encode_all<'a>(
                     let each = |i| encode_one(plan, &patterns, planned.source, planned.at, i, progress);
                     (next..end).into_par_iter().map(each).collect::<Result<Vec<_>>>()
                 })?;
-                if plan.dtype == Dtype::F32 {
+                let known = plan.width() == 2 && matches!(plan.coding, Coding::PrimeSparse(_));
+                if !known {
                     blocks.iter().for_each(|block| planned.quality.add(&block.quality));
                 }
                 writer.send(Message::Blocks(blocks)).map_err(hung_up)?;
@@ -257,6 +264,9 @@ fn encode_one(
     i: u64,
     progress: &dyn Progress,
 ) -> Result<Encoded> {
+    if progress.cancelled() {
+        return Err(Error::Cancelled);
+    }
     let block_bytes = u64::from(plan.block_elems) * plan.width();
     let start = i * block_bytes;
     let mut bytes = vec![0; block_bytes.min(plan.elements * plan.width() - start) as usize];
@@ -335,8 +345,6 @@ fn finish_array(writer: &mut ArchiveWriter, plan: &Plan, first_block: u32, quali
         Coding::PrimeSparse(lossy) => Codec::Symbols(lossy.params),
     };
     let side_block = side_of(plan).map(|side| writer.add_block(BlockMode::Coded, side)).transpose()?;
-    let lossy = codec.prime_sparse().is_some();
-    let quality = if lossy { *quality } else { Quality::default() };
     Ok(ArrayInfo {
         elements: plan.elements,
         row_len: plan.row_len,

@@ -24,16 +24,21 @@ pub struct Report {
     pub ratio_source: f64,
     /// The same weights in FP32 over the `.upg` file.
     pub ratio_fp32: f64,
-    /// Share of the lossily stored weights that are exactly zero.
+    /// Share of all weights that are exactly zero after decoding.
     pub sparsity: f64,
     /// Of all lossily stored weights together; null if there are none.
     pub snr_db: Option<f64>,
     pub seconds: f64,
+    pub threads: usize,
     /// Files that the archive does not hold, with their bytes.
     pub left_out: Vec<(String, u64)>,
     pub tensors: Vec<TensorReport>,
     #[serde(skip)]
-    totals: (f64, f64, u64, u64),
+    signal: f64,
+    #[serde(skip)]
+    noise: f64,
+    #[serde(skip)]
+    zeros: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -55,17 +60,21 @@ pub struct TensorReport {
     pub bits_per_weight: f64,
     pub ratio_source: f64,
     pub ratio_fp32: f64,
-    pub sparsity: Option<f64>,
+    /// Share of the elements that are exactly zero after decoding.
+    pub sparsity: f64,
     pub snr_db: Option<f64>,
     /// Time from the first look at the tensor to its last block.
     pub seconds: f64,
     #[serde(skip)]
-    lossy: Option<(f64, f64, u64)>,
+    zeros: u64,
+    #[serde(skip)]
+    signal: f64,
+    #[serde(skip)]
+    noise: f64,
 }
 
 impl TensorReport {
     pub fn new(tensor: &ShardTensor, plan: &Plan, array: &ArrayInfo, stored: u64, spent: Duration) -> TensorReport {
-        let lossy = array.codec.prime_sparse().map(|_| (array.signal, array.noise, array.zeros));
         let weights = tensor.elements();
         TensorReport {
             codec: array.codec.name(),
@@ -78,10 +87,12 @@ impl TensorReport {
             bits_per_weight: 8.0 * stored as f64 / weights as f64,
             ratio_source: tensor.length as f64 / stored as f64,
             ratio_fp32: 4.0 * weights as f64 / stored as f64,
-            sparsity: lossy.map(|(_, _, zeros)| zeros as f64 / weights as f64),
+            sparsity: array.zeros as f64 / weights as f64,
             snr_db: array.snr_db(),
             seconds: spent.as_secs_f64(),
-            lossy,
+            zeros: array.zeros,
+            signal: array.signal,
+            noise: array.noise,
             ..TensorReport::empty(tensor)
         }
     }
@@ -102,22 +113,21 @@ impl TensorReport {
             bits_per_weight: 0.0,
             ratio_source: 1.0,
             ratio_fp32: 1.0,
-            sparsity: None,
+            sparsity: 0.0,
             snr_db: None,
             seconds: 0.0,
-            lossy: None,
+            zeros: 0,
+            signal: 0.0,
+            noise: 0.0,
         }
     }
 }
 
 impl Report {
     pub fn add(&mut self, tensor: TensorReport) {
-        if let Some((signal, noise, zeros)) = tensor.lossy {
-            self.totals.0 += signal;
-            self.totals.1 += noise;
-            self.totals.2 += zeros;
-            self.totals.3 += tensor.weights;
-        }
+        self.signal += tensor.signal;
+        self.noise += tensor.noise;
+        self.zeros += tensor.zeros;
         self.weights += tensor.weights;
         self.tensors.push(tensor);
     }
@@ -129,16 +139,16 @@ impl Report {
     }
 
     /// Works out the totals once the archive is written.
-    pub fn finish(&mut self, tree: &SourceTree, elapsed: Duration) {
-        let (signal, noise, zeros, lossy) = self.totals;
+    pub fn finish(&mut self, tree: &SourceTree, threads: usize, elapsed: Duration) {
         let file = self.file_bytes as f64;
         self.source_bytes = tree.shard_bytes();
         self.bits_per_weight = 8.0 * file / self.weights.max(1) as f64;
         self.ratio_source = self.source_bytes as f64 / file;
         self.ratio_fp32 = 4.0 * self.weights as f64 / file;
-        self.sparsity = zeros as f64 / lossy.max(1) as f64;
-        self.snr_db = (lossy > 0 && noise > 0.0).then(|| 10.0 * (signal / noise).log10());
+        self.sparsity = self.zeros as f64 / self.weights.max(1) as f64;
+        self.snr_db = (self.noise > 0.0).then(|| 10.0 * (self.signal / self.noise).log10());
         self.seconds = elapsed.as_secs_f64();
+        self.threads = threads;
         self.left_out.clone_from(&tree.left_out);
     }
 }
