@@ -20,6 +20,7 @@ pub mod side;
 pub mod sparse;
 
 use crate::error::Defect;
+use kernel::Isa;
 use layout::BlockShape;
 use params::SymbolParams;
 use side::Side;
@@ -33,13 +34,26 @@ pub fn decode_block(
     payload: &[u8],
     out: &mut [u8],
 ) -> Result<(), Defect> {
+    decode_block_on(Isa::chosen(), params, side, row_len, payload, out)
+}
+
+/// [`decode_block`] with the kernel of this instruction set, which the machine must
+/// have.
+pub fn decode_block_on(
+    isa: Isa,
+    params: &SymbolParams,
+    side: &Side,
+    row_len: usize,
+    payload: &[u8],
+    out: &mut [u8],
+) -> Result<(), Defect> {
     let width = params.dtype.width().ok_or(Defect("coded elements must be whole bytes"))?;
     if out.is_empty() || !out.len().is_multiple_of(width) || row_len == 0 {
         return Err(Defect("a block of no elements"));
     }
     let shape = BlockShape { elements: out.len() / width, row_len, lanes: params.lanes };
     let payload = payload::Payload::parse(params, &shape, payload)?;
-    kernel::decode(&kernel::Job { params, side, shape, payload }, out)?;
+    kernel::decode(isa, &kernel::Job { params, side, shape, payload }, out)?;
     payload.patch_escapes(width, out);
     Ok(())
 }

@@ -203,9 +203,11 @@ proptest! {
         let side = Side::parse(&case.params, case.row_len, &case.side()).expect("a valid side block");
         let payload = case.encode();
         let expected = case.expected();
-        let mut out = vec![0xA5; expected.len()];
-        prop_assert_eq!(decode_block(&case.params, &side, case.row_len, &payload, &mut out), Ok(()));
-        prop_assert_eq!(out, expected);
+        for isa in Isa::available() {
+            let mut out = vec![0xA5; expected.len()];
+            prop_assert_eq!(decode_block_on(isa, &case.params, &side, case.row_len, &payload, &mut out), Ok(()));
+            prop_assert!(out == expected, "{}", isa.name());
+        }
     }
 
     #[test]
@@ -218,12 +220,22 @@ proptest! {
         let mut payload = case.encode();
         let mut out = vec![0; case.expected().len()];
         let cut = cut.index(payload.len());
-        prop_assert!(decode_block(&case.params, &side, case.row_len, &payload[..cut], &mut out).is_err());
+        let mut decode = |isa, payload: &[u8]| {
+            out.fill(0);
+            let done = decode_block_on(isa, &case.params, &side, case.row_len, payload, &mut out);
+            done.is_ok().then(|| out.clone())
+        };
+        for isa in Isa::available() {
+            prop_assert_eq!(decode(isa, &payload[..cut]), None);
+        }
         for (at, byte) in damage {
             let at = at.index(payload.len());
             payload[at] ^= byte;
         }
-        let _ = decode_block(&case.params, &side, case.row_len, &payload, &mut out);
+        let portable = decode(Isa::Portable, &payload);
+        for isa in Isa::available() {
+            prop_assert!(decode(isa, &payload) == portable, "{}", isa.name());
+        }
     }
 }
 

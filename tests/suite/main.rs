@@ -4,6 +4,7 @@
 mod convert;
 mod corruption;
 mod golden;
+mod guard_pages;
 mod random_access;
 mod refusal;
 mod support;

@@ -26,6 +26,12 @@ impl LosslessMap {
         LosslessMap { fields, split, width: job.params.dtype.bits() as usize / 8 }
     }
 
+    /// The field value of each symbol at its place in the element.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn fields(&self) -> &[u64; ENTRIES] {
+        &self.fields
+    }
+
     #[inline(always)]
     fn write_as<const WIDTH: usize>(&self, entries: &[u8], raw: &[u64], out: &mut [u8]) {
         let low = (1u64 << self.split.shift) - 1;
@@ -66,6 +72,12 @@ impl TableMap {
             vec![table(1.0)]
         };
         TableMap { rows, width: job.params.dtype.bits() as usize / 8 }
+    }
+
+    /// One table, or one per row.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn rows(&self) -> &[[u32; ENTRIES]] {
+        &self.rows
     }
 }
 

@@ -1,12 +1,17 @@
 //! Decoding a block: the boundary behind which vector code goes.
 //!
 //! A kernel gets parts whose lengths and ranges were checked and fills the
-//! output; every kernel yields the same bits. There is one, the portable one;
-//! kernels for AVX-512, AVX2 and NEON get a file each beside it and an arm in
-//! [`decode`].
+//! output; every kernel yields the bits of the portable one. The best that the
+//! machine has is chosen once; `UPG_ISA=portable` (or `avx512`) chooses for tests
+//! and benchmarks. A kernel for another instruction set gets a file beside these and
+//! an arm in [`Isa`].
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod map;
 mod portable;
+
+use std::sync::OnceLock;
 
 use crate::codec::layout::BlockShape;
 use crate::codec::params::SymbolParams;
@@ -22,7 +27,49 @@ pub struct Job<'a> {
     pub payload: Payload<'a>,
 }
 
+/// The instruction sets that there is a kernel for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// Those that this machine has, the best first.
+    pub fn available() -> Vec<Isa> {
+        let mut all = vec![Isa::Portable];
+        #[cfg(target_arch = "x86_64")]
+        if avx512::is_available() {
+            all.insert(0, Isa::Avx512);
+        }
+        all
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => "avx512",
+        }
+    }
+
+    /// The one that decodes: what `UPG_ISA` names if the machine has it, else the best.
+    pub fn chosen() -> Isa {
+        static CHOSEN: OnceLock<Isa> = OnceLock::new();
+        *CHOSEN.get_or_init(|| {
+            let all = Isa::available();
+            let wanted = std::env::var("UPG_ISA").unwrap_or_default();
+            all.iter().copied().find(|isa| isa.name() == wanted).unwrap_or(all[0])
+        })
+    }
+}
+
 /// Decodes all elements but the escapes; `out` holds the block exactly.
-pub fn decode(job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
-    portable::decode(job, out)
+pub fn decode(isa: Isa, job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if avx512::supports(job) => avx512::decode(job, out),
+        _ => portable::decode(job, out),
+    }
 }
