@@ -49,13 +49,13 @@ pub enum Error {
     #[error("interrupted; nothing was written")]
     Cancelled,
 
-    #[error("{}: {source}", file.display())]
-    Io { file: PathBuf, source: io::Error },
+    #[error("{}: {cause}", file.display())]
+    Io { file: PathBuf, cause: io::Error },
 }
 
 impl Error {
-    pub fn io(file: impl AsRef<Path>, source: io::Error) -> Error {
-        Error::Io { file: file.as_ref().to_path_buf(), source }
+    pub fn io(file: impl AsRef<Path>, cause: io::Error) -> Error {
+        Error::Io { file: file.as_ref().to_path_buf(), cause }
     }
 
     pub fn corrupt(file: &Path, item: impl Into<String>, offset: u64, what: impl Into<String>) -> Error {

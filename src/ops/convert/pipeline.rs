@@ -71,8 +71,8 @@ pub fn run(options: &Options, tree: &SourceTree, archive: &Path, progress: &dyn 
         let metadata = metadata(options, bits);
         let writer = scope.spawn(move || write_all(writer, tree, &metadata, blocks));
         let encoded = encode_all(pool, batch, plans, block_sender, progress);
-        // Whoever fails hangs up on the others, whose channels then end: the
-        // error that counts is that of the thread that had one.
+        // Whoever fails hangs up on the others, who then end without an error of
+        // their own, but for the writer: it must not take an end for the end.
         let planned = planner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         planned.and(encoded).and(written)
@@ -131,11 +131,6 @@ fn metadata(options: &Options, bits: Option<f64>) -> String {
     .to_string()
 }
 
-/// The encoder or the writer went away: it has an error of its own to tell.
-fn hung_up<T>(_: T) -> Error {
-    Error::Invalid("conversion was abandoned".into())
-}
-
 fn plan_all<'a>(
     options: &Options,
     bits: Option<f64>,
@@ -156,7 +151,7 @@ fn plan_all<'a>(
             spent: Duration::ZERO,
         };
         let send = |planned| plans.send((Some(Box::new(planned)), file)).is_ok();
-        // A failed send means that the receiver has an error to report.
+        // A failed send means that somebody behind has an error to report.
         let going = match &file.kind {
             SourceKind::Other => send(bytes(ExtentKind::Bytes, file.size)),
             SourceKind::Shard(shard) => {
@@ -229,7 +224,9 @@ fn encode_all<'a>(
 ) -> Result<()> {
     for (planned, file) in plans {
         let Some(mut planned) = planned else {
-            writer.send(Message::FileEnds(file)).map_err(hung_up)?;
+            if writer.send(Message::FileEnds(file)).is_err() {
+                return Ok(());
+            }
             continue;
         };
         let start = Instant::now();
@@ -246,12 +243,16 @@ fn encode_all<'a>(
                 if !known {
                     blocks.iter().for_each(|block| planned.quality.add(&block.quality));
                 }
-                writer.send(Message::Blocks(blocks)).map_err(hung_up)?;
+                if writer.send(Message::Blocks(blocks)).is_err() {
+                    return Ok(());
+                }
                 next = end;
             }
         }
         planned.spent += start.elapsed();
-        writer.send(Message::ExtentEnds(planned)).map_err(hung_up)?;
+        if writer.send(Message::ExtentEnds(planned)).is_err() {
+            return Ok(());
+        }
     }
     Ok(())
 }
@@ -322,7 +323,7 @@ fn write_all(
     }
     if complete < tree.files.len() {
         // The encoder hung up before the end; nothing must appear.
-        return Err(hung_up(()));
+        return Err(Error::Invalid("conversion was abandoned".into()));
     }
     writer.add_model(&tree.name, metadata, 0);
     report.file_bytes = writer.finish()?;
