@@ -14,6 +14,11 @@ use crate::shard::ShardTensor;
 
 /// Decoded bytes per block, at most.
 const BLOCK_BYTES: u64 = 1 << 20;
+/// How far apart the elements of one step and the next are, in steps. Next to each
+/// other, the decoder's recent stores would cover every address modulo 4096, which
+/// is how a processor first tells loads from pending stores, and its loads would
+/// wait: measured as half the speed (5.1 against 11.8 GB/s with 128 lanes).
+const STEPS_PER_ROW: u64 = 16;
 /// Fewer elements than this are stored exactly: tables would outweigh them.
 const LEAST_MATRIX: u64 = 4096;
 /// Fewer elements than this are stored as they are.
@@ -251,12 +256,12 @@ struct Geometry {
     dtype: Dtype,
     elements: u64,
     lanes: usize,
+    row_len: u64,
     block_elems: u32,
 }
 
 impl Geometry {
-    /// Rows as long as the lanes are many keep the elements in their order,
-    /// which is the fastest to decode; nothing here is per row or column.
+    /// Nothing here is per row or column, so rows can have any length.
     fn new(dtype: Dtype, elements: u64) -> Geometry {
         let most = BLOCK_BYTES / u64::from(dtype.bits() / 8);
         let blocks = elements.div_ceil(most);
@@ -269,8 +274,9 @@ impl Geometry {
         } else {
             LANE_UNIT
         };
-        let block_elems = even.next_multiple_of(lanes as u64) as u32;
-        Geometry { dtype, elements, lanes, block_elems }
+        let row_len = STEPS_PER_ROW * lanes as u64;
+        let block_elems = even.next_multiple_of(row_len) as u32;
+        Geometry { dtype, elements, lanes, row_len, block_elems }
     }
 
     /// Bytes besides the symbols: side block, lanes' states, records of blocks.
@@ -283,7 +289,7 @@ impl Geometry {
         Plan {
             dtype: self.dtype,
             elements: self.elements,
-            row_len: self.lanes as u64,
+            row_len: self.row_len,
             block_elems: self.block_elems,
             coding,
         }
