@@ -110,11 +110,9 @@ fn prepare(setting: &Setting) -> Prepared {
         .map(|_| {
             let symbols: Vec<u8> =
                 (0..setting.elements).map(|_| quantiles[(random() * quantiles.len() as f64) as usize]).collect();
-            let raw =
-                if params.raw_bits > 0 { symbols.iter().map(|_| (random() * 256.0) as u64).collect() } else { vec![] };
+            let raw: Vec<u8> = symbols.iter().map(|_| (random() * 256.0) as u8).collect();
             let block = Symbols {
                 symbols: &symbols,
-                raw: &raw,
                 row_steps: &vec![128; if params.row_steps() { shape.rows() } else { 0 }],
                 row_classes: &(0..shape.rows())
                     .filter(|_| params.row_classes)
@@ -122,7 +120,7 @@ fn prepare(setting: &Setting) -> Prepared {
                     .collect::<Vec<_>>(),
                 ..Default::default()
             };
-            encode_block(params, &shape, &tables, &block)
+            encode_block(params, &shape, &tables, &block, |i| u64::from(raw[i]))
         })
         .collect();
     let bits = 8.0 * payloads.iter().map(Vec::len).sum::<usize>() as f64 / (blocks * setting.elements) as f64;

@@ -9,9 +9,6 @@ use crate::codec::params::{CONTEXT_ENTRIES, ESCAPE, SymbolParams};
 pub struct Symbols<'a> {
     /// A symbol per element (below 32 with a trellis).
     pub symbols: &'a [u8],
-    /// The raw bits of each element, or empty if the array has none. Those of
-    /// escapes are ignored.
-    pub raw: &'a [u64],
     /// Index within the block of each escape, ascending.
     pub escape_positions: &'a [u32],
     /// The exact bytes of the escaped elements.
@@ -22,22 +19,30 @@ pub struct Symbols<'a> {
     pub row_classes: &'a [u8],
 }
 
-/// Writes the payload of a block. The tables are those of the array's classes;
+/// Writes the payload of a block. `raw` gives the raw bits of an element (those of
+/// escapes are ignored); it is asked, and more than once, only if the array has any.
+/// The tables are those of the array's classes;
 /// every entry that occurs must be one that its table can code.
-pub fn encode_block(params: &SymbolParams, shape: &BlockShape, tables: &[EncodeTable], block: &Symbols<'_>) -> Vec<u8> {
+pub fn encode_block(
+    params: &SymbolParams,
+    shape: &BlockShape,
+    tables: &[EncodeTable],
+    block: &Symbols<'_>,
+    raw: impl Fn(usize) -> u64,
+) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend_from_slice(&(block.escape_positions.len() as u32).to_le_bytes());
     out.extend_from_slice(block.row_steps);
     out.extend_from_slice(block.row_classes);
     if params.raw_bits > 0 {
         for step in shape.steps() {
-            write_raw_bits(params.raw_bits, &step, block, &mut out);
+            write_raw_bits(params.raw_bits, &step, block.symbols, &raw, &mut out);
         }
     }
     out.extend(block.escape_positions.iter().flat_map(|p| p.to_le_bytes()));
     out.extend_from_slice(block.escape_values);
 
-    let entries = trellis_entries(params, shape, block);
+    let entries = trellis_entries(params, shape, block.symbols, &raw);
     let entries = entries.as_deref().unwrap_or(block.symbols);
     let mut encoder = Encoder::new(shape.lanes, shape.elements);
     for step in shape.steps().rev() {
@@ -48,12 +53,9 @@ pub fn encode_block(params: &SymbolParams, shape: &BlockShape, tables: &[EncodeT
     out
 }
 
-fn write_raw_bits(raw_bits: u8, step: &Step, block: &Symbols<'_>, out: &mut Vec<u8>) {
-    let range = step.first..step.first + step.active;
-    let values = block.symbols[range.clone()]
-        .iter()
-        .zip(&block.raw[range])
-        .map(|(&symbol, &raw)| if symbol == ESCAPE { 0 } else { raw });
+fn write_raw_bits(raw_bits: u8, step: &Step, symbols: &[u8], raw: impl Fn(usize) -> u64, out: &mut Vec<u8>) {
+    let elements = step.first..step.first + step.active;
+    let values = elements.map(|i| if symbols[i] == ESCAPE { 0 } else { raw(i) });
     for plane in 0..raw_bits / 8 {
         out.extend(values.clone().map(|raw| (raw >> (8 * plane)) as u8));
     }
@@ -68,14 +70,19 @@ fn write_raw_bits(raw_bits: u8, step: &Step, block: &Symbols<'_>, out: &mut Vec<
 
 /// With a trellis: the table entry of each element, which depends on the path
 /// through the trellis that the lane's earlier indices took.
-fn trellis_entries(params: &SymbolParams, shape: &BlockShape, block: &Symbols<'_>) -> Option<Vec<u8>> {
+fn trellis_entries(
+    params: &SymbolParams,
+    shape: &BlockShape,
+    symbols: &[u8],
+    raw: impl Fn(usize) -> u64,
+) -> Option<Vec<u8>> {
     let trellis = params.trellis()?;
-    let mut entries = block.symbols.to_vec();
+    let mut entries = symbols.to_vec();
     let mut states = vec![0u16; shape.lanes];
     for step in shape.steps() {
         for (lane, state) in states[..step.active].iter_mut().enumerate() {
             let element = step.first + lane;
-            let symbol = block.symbols[element];
+            let symbol = symbols[element];
             entries[element] += (*state & 1) as u8 * CONTEXT_ENTRIES;
             // The centre is even, so a symbol has the parity of its index.
             let parity = if symbol == ESCAPE {
@@ -83,7 +90,7 @@ fn trellis_entries(params: &SymbolParams, shape: &BlockShape, block: &Symbols<'_
             } else if params.raw_bits == 0 {
                 u16::from(symbol)
             } else {
-                block.raw[element] as u16
+                raw(element) as u16
             };
             *state = trellis.next(*state, parity & 1);
         }

@@ -139,13 +139,12 @@ impl Case {
         let tables: Vec<_> = self.frequencies().iter().map(|f| EncodeTable::new(f, contexts(&self.params))).collect();
         let block = Symbols {
             symbols: &self.symbols,
-            raw: &self.raw,
             escape_positions: &self.escapes.iter().map(|e| e.0).collect::<Vec<_>>(),
             escape_values: &self.escapes.iter().flat_map(|e| e.1.clone()).collect::<Vec<_>>(),
             row_steps: &self.row_steps,
             row_classes: &self.row_classes,
         };
-        encode_block(&self.params, &self.shape(), &tables, &block)
+        encode_block(&self.params, &self.shape(), &tables, &block, |i| self.raw[i])
     }
 
     fn expected(&self) -> Vec<u8> {

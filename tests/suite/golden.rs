@@ -224,7 +224,6 @@ fn write_hooks(path: &Path, hooks: &Hooks) {
         let escapes: Vec<u32> = (0..shape.elements as u32).filter(|&i| symbols[i as usize] == ESCAPE).collect();
         let block = Symbols {
             symbols: &symbols,
-            raw: &raw,
             escape_positions: &escapes,
             escape_values: &random.bytes(width * escapes.len()),
             row_steps: &(0..rows).map(|_| 120 + (random.next() % 16) as u8).collect::<Vec<_>>()
@@ -232,7 +231,7 @@ fn write_hooks(path: &Path, hooks: &Hooks) {
             row_classes: &(0..rows).map(|_| (random.next() % u64::from(hooks.classes)) as u8).collect::<Vec<_>>()
                 [..if params.row_classes { rows } else { 0 }],
         };
-        let stored = encode_block(&params, &shape, &tables, &block);
+        let stored = encode_block(&params, &shape, &tables, &block, |i| raw[i]);
         let record = writer.add_block(BlockMode::Coded, &stored).expect("a block");
         first_block.get_or_insert(record);
     }

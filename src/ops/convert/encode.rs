@@ -45,7 +45,6 @@ impl PatternTable {
 #[derive(Default)]
 struct Work {
     symbols: Vec<u8>,
-    raw: Vec<u64>,
     escape_positions: Vec<u32>,
     escape_values: Vec<u8>,
 }
@@ -92,26 +91,26 @@ pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Enco
             }
         }
         Coding::Lossless(exactly) => {
-            let Exact { params, split, code, table, .. } = &**exactly;
-            let stored = WORK.with_borrow_mut(|work| {
-                work.fill(params, bytes, |element| code.split(*split, element));
-                work.encode(plan, params, table)
-            });
-            if stored.len() < bytes.len() {
-                exact(BlockMode::Coded, stored)
-            } else {
-                exact(BlockMode::Stored, bytes.to_vec())
+            let Exact { params, split, code: code_of, table, .. } = &**exactly;
+            let stored = code(plan, params, table, bytes, |element| code_of.split(*split, element));
+            match stored {
+                Some(stored) if stored.len() < bytes.len() => exact(BlockMode::Coded, stored),
+                _ => exact(BlockMode::Stored, bytes.to_vec()),
             }
         }
         Coding::PrimeSparse(lossy) => {
+            let Lossy { params, quantiser, table, .. } = &**lossy;
             let mut quality = Quality::default();
-            let stored = WORK.with_borrow_mut(|work| {
-                work.quantise(lossy, patterns, bytes, &mut quality);
-                // Of F32 the tables know only what its upper bits told. What they
-                // cannot code all the same is kept exactly.
-                let codable = plan.width() == 2 || work.symbols.iter().all(|&s| lossy.table.can_code(s));
-                codable.then(|| work.encode(plan, &lossy.params, &lossy.table))
-            });
+            let stored = if plan.dtype == Dtype::F32 {
+                let elements = bytes.as_chunks().0.iter().map(|&element| u32::from_le_bytes(element));
+                elements.for_each(|element| lossy.measure(element, 1, &mut quality));
+                code(plan, params, table, bytes, |element| quantiser.symbol(f32::from_bits(element as u32)))
+            } else {
+                code(plan, params, table, bytes, |element| {
+                    let pattern = patterns.0[element as usize & 0xFFFF];
+                    (pattern as u8, u64::from(pattern >> 8))
+                })
+            };
             match stored {
                 Some(stored) => Ok(Encoded { mode: BlockMode::Coded, stored, quality }),
                 None => {
@@ -123,67 +122,58 @@ pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Enco
     }
 }
 
+/// Codes a block whose elements `split` turns into symbol and raw bits. None if the
+/// table cannot code one of the symbols: of F32, tables know only what its upper
+/// bits told.
+fn code(
+    plan: &Plan,
+    params: &SymbolParams,
+    table: &EncodeTable,
+    bytes: &[u8],
+    split: impl Fn(u64) -> (u8, u64),
+) -> Option<Vec<u8>> {
+    WORK.with_borrow_mut(|work| match plan.width() {
+        1 => work.code::<1>(plan, params, table, bytes, split),
+        2 => work.code::<2>(plan, params, table, bytes, split),
+        4 => work.code::<4>(plan, params, table, bytes, split),
+        _ => work.code::<8>(plan, params, table, bytes, split),
+    })
+}
+
 impl Work {
-    fn quantise(&mut self, lossy: &Lossy, patterns: &PatternTable, bytes: &[u8], quality: &mut Quality) {
-        if lossy.params.dtype == Dtype::F32 {
-            self.fill(&lossy.params, bytes, |element| {
-                lossy.measure(element as u32, 1, quality);
-                lossy.quantiser.symbol(f32::from_bits(element as u32))
-            });
-        } else {
-            self.fill(&lossy.params, bytes, |element| {
-                let pattern = patterns.0[element as usize & 0xFFFF];
-                (pattern as u8, u64::from(pattern >> 8))
-            });
-        }
-    }
-
-    /// Turns every element into what `split` says: its symbol and raw bits.
-    fn fill(&mut self, params: &SymbolParams, bytes: &[u8], split: impl FnMut(u64) -> (u8, u64)) {
-        match params.dtype.bits() / 8 {
-            1 => self.fill_width::<1>(params, bytes, split),
-            2 => self.fill_width::<2>(params, bytes, split),
-            4 => self.fill_width::<4>(params, bytes, split),
-            _ => self.fill_width::<8>(params, bytes, split),
-        }
-    }
-
-    fn fill_width<const WIDTH: usize>(
+    fn code<const WIDTH: usize>(
         &mut self,
+        plan: &Plan,
         params: &SymbolParams,
+        table: &EncodeTable,
         bytes: &[u8],
-        mut split: impl FnMut(u64) -> (u8, u64),
-    ) {
+        split: impl Fn(u64) -> (u8, u64),
+    ) -> Option<Vec<u8>> {
         self.symbols.clear();
-        self.raw.clear();
         self.escape_positions.clear();
         self.escape_values.clear();
         let (elements, _) = bytes.as_chunks::<WIDTH>();
-        for (i, element) in elements.iter().enumerate() {
+        let element = |i: usize| {
             let mut word = [0; 8];
-            word[..WIDTH].copy_from_slice(element);
-            let (symbol, raw) = split(u64::from_le_bytes(word));
-            self.symbols.push(symbol);
-            if params.raw_bits > 0 {
-                self.raw.push(raw);
-            }
-            if symbol == ESCAPE {
-                self.escape_positions.push(i as u32);
-                self.escape_values.extend_from_slice(element);
-            }
+            word[..WIDTH].copy_from_slice(&elements[i]);
+            u64::from_le_bytes(word)
+        };
+        self.symbols.extend((0..elements.len()).map(|i| split(element(i)).0));
+        for (i, _) in self.symbols.iter().enumerate().filter(|(_, symbol)| **symbol == ESCAPE) {
+            self.escape_positions.push(i as u32);
+            self.escape_values.extend_from_slice(&elements[i]);
         }
-    }
-
-    fn encode(&self, plan: &Plan, params: &SymbolParams, table: &EncodeTable) -> Vec<u8> {
-        let shape = BlockShape { elements: self.symbols.len(), row_len: plan.row_len as usize, lanes: params.lanes };
+        if plan.dtype == Dtype::F32 && !self.symbols.iter().all(|&symbol| table.can_code(symbol)) {
+            return None;
+        }
+        let shape = BlockShape { elements: elements.len(), row_len: plan.row_len as usize, lanes: params.lanes };
         let block = Symbols {
             symbols: &self.symbols,
-            raw: &self.raw,
             escape_positions: &self.escape_positions,
             escape_values: &self.escape_values,
             row_steps: &[],
             row_classes: &[],
         };
-        encode_block(params, &shape, std::slice::from_ref(table), &block)
+        Some(encode_block(params, &shape, std::slice::from_ref(table), &block, |i| split(element(i)).1))
     }
 }
