@@ -5,26 +5,17 @@
 //! are handed to the lanes that are short of one by `vpexpandw` (VBMI2), in lane
 //! order, which is the order of the format.
 //!
-//! Covers 16-bit elements that come from a table (prime-sparse without raw bits and
-//! column steps) and lossless BF16; [`supports`] says so, the rest is portable.
+//! Covers what [`supports`] says; the rest is portable.
 
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
 use super::Job;
-use super::map::{LosslessMap, TableMap};
+use super::vector::{GROUP, LOAD, TAIL, supports, values};
 use crate::codec::entropy::alias::AliasTable;
-use crate::codec::params::{ENTRIES, SymbolMap, Trellis};
-use crate::dtype::Split;
+use crate::codec::params::{ENTRIES, Trellis};
 use crate::error::Defect;
-
-/// Lanes in a register.
-const GROUP: usize = 32;
-/// Bytes of words that a group can take in a step, and that a load touches.
-const LOAD: usize = 64;
-/// More than all groups can take in a step, twice.
-const TAIL: usize = 2 * LOAD * 8;
 
 /// Whether this machine can run the kernel.
 pub fn is_available() -> bool {
@@ -35,25 +26,12 @@ pub fn is_available() -> bool {
         && is_x86_feature_detected!("popcnt")
 }
 
-/// Whether the kernel covers such a block.
-pub fn supports(job: &Job<'_>) -> bool {
-    let lanes = matches!(job.shape.lanes, 32 | 64 | 128 | 256);
-    let map = match &job.params.map {
-        SymbolMap::Lossless(split) => *split == Split { shift: 7, bits: 8 },
-        SymbolMap::PrimeSparse(p) => job.params.raw_bits == 0 && !p.column_steps,
-    };
-    lanes && map && job.params.dtype.bits() == 16
-}
-
 /// Decodes a block that [`supports`] covers, on a machine where [`is_available`].
 pub fn decode(job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
     if !is_available() || !supports(job) || out.len() != 2 * job.shape.elements {
         return Err(Defect("the AVX-512 kernel does not cover this block"));
     }
-    let values: Vec<[u16; ENTRIES]> = match &job.params.map {
-        SymbolMap::Lossless(split) => vec![LosslessMap::new(job, *split).fields().map(|field| field as u16)],
-        SymbolMap::PrimeSparse(p) => TableMap::new(job, p).rows().iter().map(|row| row.map(|v| v as u16)).collect(),
-    };
+    let values = values(job);
     // SAFETY: the features were detected, the block is covered and `out` has two
     // bytes per element, as `run` requires.
     unsafe {

@@ -2,14 +2,18 @@
 //!
 //! A kernel gets parts whose lengths and ranges were checked and fills the
 //! output; every kernel yields the bits of the portable one. The best that the
-//! machine has is chosen once; `UPG_ISA=portable` (or `avx512`) chooses for tests
+//! machine has is chosen once; `UPG_ISA=portable` (or `avx2`, `avx512`) chooses for tests
 //! and benchmarks. A kernel for another instruction set gets a file beside these and
 //! an arm in [`Isa`].
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod map;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 use std::sync::OnceLock;
 
@@ -32,6 +36,8 @@ pub struct Job<'a> {
 pub enum Isa {
     Portable,
     #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
@@ -39,6 +45,10 @@ impl Isa {
     /// Those that this machine has, the best first.
     pub fn available() -> Vec<Isa> {
         let mut all = vec![Isa::Portable];
+        #[cfg(target_arch = "x86_64")]
+        if avx2::is_available() {
+            all.insert(0, Isa::Avx2);
+        }
         #[cfg(target_arch = "x86_64")]
         if avx512::is_available() {
             all.insert(0, Isa::Avx512);
@@ -49,6 +59,8 @@ impl Isa {
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => "avx512",
         }
@@ -69,7 +81,9 @@ impl Isa {
 pub fn decode(isa: Isa, job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 if avx512::supports(job) => avx512::decode(job, out),
+        Isa::Avx512 if vector::supports(job) => avx512::decode(job, out),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 if vector::supports(job) => avx2::decode(job, out),
         _ => portable::decode(job, out),
     }
 }

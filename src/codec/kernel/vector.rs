@@ -1,0 +1,33 @@
+//! What the vector kernels share.
+
+use super::Job;
+use super::map::{LosslessMap, TableMap};
+use crate::codec::params::{ENTRIES, SymbolMap};
+use crate::dtype::Split;
+
+/// Lanes that are decoded together.
+pub const GROUP: usize = 32;
+/// Bytes of words that a group can take in a step, and that its loads touch.
+pub const LOAD: usize = 64;
+/// More than all groups can take in a step, twice.
+pub const TAIL: usize = 2 * LOAD * 8;
+
+/// Whether the vector kernels cover such a block: 16-bit elements that come from a
+/// table (prime-sparse without raw bits and column steps), and lossless BF16.
+pub fn supports(job: &Job<'_>) -> bool {
+    let lanes = matches!(job.shape.lanes, 32 | 64 | 128 | 256);
+    let map = match &job.params.map {
+        SymbolMap::Lossless(split) => *split == Split { shift: 7, bits: 8 },
+        SymbolMap::PrimeSparse(p) => job.params.raw_bits == 0 && !p.column_steps,
+    };
+    lanes && map && job.params.dtype.bits() == 16
+}
+
+/// The elements of the table entries, or with lossless their exponents in place: one
+/// table, or one per row.
+pub fn values(job: &Job<'_>) -> Vec<[u16; ENTRIES]> {
+    match &job.params.map {
+        SymbolMap::Lossless(split) => vec![LosslessMap::new(job, *split).fields().map(|field| field as u16)],
+        SymbolMap::PrimeSparse(p) => TableMap::new(job, p).rows().iter().map(|row| row.map(|v| v as u16)).collect(),
+    }
+}
