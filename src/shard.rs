@@ -7,6 +7,7 @@ use safetensors::tensor::Metadata;
 
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::format::MAX_DIMENSIONS;
 use crate::source::ReadAt;
 
 /// Longest header that safetensors allows, in bytes.
@@ -73,6 +74,9 @@ impl Shard {
             let Some(info) = metadata.info(&name) else { continue };
             let dtype = Dtype::from_name(&info.dtype.to_string())
                 .ok_or_else(|| Error::unsupported(file, format!("element type {} of {name:?}", info.dtype)))?;
+            if info.shape.len() > MAX_DIMENSIONS {
+                return Err(Error::unsupported(file, format!("{name:?} has more than {MAX_DIMENSIONS} dimensions")));
+            }
             let (start, end) = info.data_offsets;
             tensors.push(ShardTensor {
                 dtype,

@@ -203,13 +203,14 @@ impl Vfs {
         let (mut weights, mut stored) = (0u64, 0u64);
         let mut codecs = Vec::new();
         for extent in self.archive.extents(file) {
-            let Some(array) = extent.array.map(|i| &self.archive.index().arrays[i as usize]) else { continue };
+            let Some(i) = extent.array else { continue };
+            let array = &self.archive.index().arrays[i as usize];
             if extent.kind != ExtentKind::Tensor && file.extents.len() > 1 {
                 continue;
             }
             if extent.kind == ExtentKind::Tensor {
-                weights += extent.shape.iter().product::<u64>();
-                stored += self.archive.index().stored_bytes(array);
+                weights += extent.elements();
+                stored += self.archive.index().stored_bytes(i);
             }
             let name = array.codec.name();
             if !codecs.contains(&name) {

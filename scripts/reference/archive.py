@@ -21,6 +21,10 @@ class Upg:
     def __init__(self, file):
         self.file = file
         self.read_index()
+        refs = [ref for model in self.models for ref in (model.name, model.metadata)]
+        refs += [file.path for file in self.files]
+        refs += [ref for extent in self.extents for ref in (extent.name, extent.shape)]
+        need(sum(length for _, length in refs) <= len(self.heap), "refs name more than HEAP has")
         for i, block in enumerate(self.blocks):
             with naming(f"block {i}"):
                 check_block(block, self.index_offset)
@@ -69,10 +73,11 @@ class Upg:
         need(end <= len(index) and le(index, 4, 4) == 0, "bad section directory")
         sections = split_directory(index[8:end])
         need(all(s.id < t.id for s, t in zip(sections, sections[1:])), "section ids do not ascend")
+        directory = end
         for s in sorted(sections, key=lambda s: (s.offset, s.length)):
             with naming(f"section {s.id}"):
                 need(s.offset + s.length <= len(index), "not inside the index")
-                need(s.offset >= end or not s.length, "overlaps the directory or a section")
+                need(s.offset >= (end if s.length else directory), "overlaps the directory or a section")
                 end = max(end, s.offset + s.length)
         content = {s.id: index[s.offset:s.offset + s.length] for s in sections}
         need(content.keys() >= set(SECTIONS), "a section is missing")

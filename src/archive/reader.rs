@@ -1,5 +1,6 @@
 //! Opening a file and reading from it at random.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -32,6 +33,10 @@ pub struct Archive {
 
 /// Most bytes that are read at the end in the hope that they hold the index.
 const TAIL: u64 = 64 << 10;
+
+/// Side blocks up to this size stay in memory once parsed; larger ones would let a
+/// small file with many arrays take much of it.
+const MAX_KEPT_SIDE: u64 = 64 << 10;
 
 thread_local! {
     /// Stored bytes of the block being decoded.
@@ -154,7 +159,7 @@ impl Archive {
             (BlockMode::Coded, Codec::Symbols(params)) => {
                 let side = self.side(id)?;
                 let row_len = usize::try_from(array.row_len).map_err(|_| at(Defect("row too long")))?;
-                self.with_stored(&record, at, |stored| decode_block(params, side, row_len, stored, out))
+                self.with_stored(&record, at, |stored| decode_block(params, &side, row_len, stored, out))
             }
         }
     }
@@ -173,9 +178,9 @@ impl Archive {
         })
     }
 
-    fn side(&self, id: ArrayId) -> Result<&Side> {
+    fn side(&self, id: ArrayId) -> Result<Cow<'_, Side>> {
         if let Some(side) = self.sides[id.0 as usize].get() {
-            return Ok(side);
+            return Ok(Cow::Borrowed(side));
         }
         let array = self.array(id);
         let (Some(params), Some(record)) = (array.codec.symbols(), array.side_block) else {
@@ -187,7 +192,10 @@ impl Archive {
             defect.at(self.path(), item, record.offset)
         };
         let side = self.with_stored(&record, at, |stored| Side::parse(params, array.row_len as usize, stored))?;
-        Ok(self.sides[id.0 as usize].get_or_init(|| side))
+        if u64::from(record.length) > MAX_KEPT_SIDE {
+            return Ok(Cow::Owned(side));
+        }
+        Ok(Cow::Borrowed(self.sides[id.0 as usize].get_or_init(|| side)))
     }
 
     /// Reads from a presented file. Fails if the range leaves the file.
@@ -261,6 +269,11 @@ fn check(stored: &[u8], record: &BlockRecord) -> Result<(), Defect> {
 }
 
 fn decompress(stored: &[u8], out: &mut [u8]) -> Result<(), Defect> {
+    // One frame with the magic of RFC 8878, and nothing behind it.
+    let frame = zstd::zstd_safe::find_frame_compressed_size(stored).ok();
+    if frame != Some(stored.len()) || !stored.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
+        return Err(Defect("not a single zstd frame"));
+    }
     let written = zstd::bulk::decompress_to_buffer(stored, out).map_err(|_| Defect("zstd cannot decode it"))?;
     if written != out.len() {
         return Err(Defect("zstd frame of a wrong length"));

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
 use crate::format::{
-    ArrayInfo, BlockMode, BlockRecord, Extent, FileEntry, HEADER_LEN, IndexBuilder, Model, Trailer, header,
+    ArrayInfo, BlockMode, BlockRecord, Extent, FileEntry, HEADER_LEN, Index, IndexBuilder, Model, Trailer, header,
 };
 
 /// Writes blocks as they come to a temporary file beside the destination;
@@ -94,6 +94,8 @@ impl ArchiveWriter {
         };
         self.write(&index)?;
         self.write(&trailer.to_bytes())?;
+        // What no reader would open must not get a name.
+        Index::parse(&self.path, &trailer, index)?;
         let path = &self.path;
         let file = self.out.into_inner().map_err(|e| Error::io(path, e.into_error()))?;
         file.as_file().sync_all().map_err(|e| Error::io(path, e))?;

@@ -23,3 +23,12 @@ pub fn from_bits(dtype: Dtype, bits: u32) -> f32 {
         _ => f32::from_bits(bits),
     }
 }
+
+/// The largest finite value of the element type.
+pub fn largest(dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::BF16 => bf16::MAX.to_f32(),
+        Dtype::F16 => f16::MAX.to_f32(),
+        _ => f32::MAX,
+    }
+}

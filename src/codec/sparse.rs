@@ -8,10 +8,12 @@
 //! sums come from the tensor's histogram: a candidate costs microseconds, and
 //! its rate and distortion are exact for the 16-bit types.
 
+use crate::codec::float;
 use crate::codec::histogram::{Sums, ValueSums};
 use crate::codec::lossless::entropy;
 use crate::codec::manifold::{CENTRE, Grid, Levels};
 use crate::codec::params::{ENTRIES, ESCAPE};
+use crate::dtype::Dtype;
 
 /// INT8 grid: the prime grid stops at the last prime below 128, index 20.
 const LARGEST_PRIME_INDEX: i32 = 20;
@@ -24,6 +26,8 @@ const LEAST_TAIL: u64 = 4;
 /// Lambda in units of the squared spacing per bit; 0 is plain rounding. The
 /// high-rate optimum is ln(2) / 6 = 0.116.
 const LAMBDAS: [f64; 5] = [0.0, 0.05, 0.09, 0.116, 0.15];
+/// How far below the raw bits that reach all but the tail to look for cheaper ones.
+const RAW_BITS_TRIED: u8 = 3;
 /// Most raw bits: more than 16 million levels make no sense for weights.
 const MAX_RAW_BITS: u8 = 12;
 
@@ -56,9 +60,9 @@ pub struct Outcome {
 
 impl Quantiser {
     /// The best quantiser on this grid that takes at most `budget` bits for the
-    /// whole tensor; `element_bits` is what an escaped element takes. None if
+    /// whole tensor of this element type. None if
     /// there is nothing to quantise or the budget cannot be met.
-    pub fn search(values: &ValueSums, grid: Grid, budget: f64, element_bits: u32) -> Option<Quantiser> {
+    pub fn search(values: &ValueSums, grid: Grid, budget: f64, dtype: Dtype) -> Option<Quantiser> {
         let total = values.total();
         if total.squares <= 0.0 {
             return None;
@@ -69,7 +73,7 @@ impl Quantiser {
         LAMBDAS
             .iter()
             .filter_map(|&lambda| {
-                let task = Task { values, grid, lambda, tail, element_bits };
+                let task = Task { values, grid, lambda, tail, dtype };
                 task.meet(budget)
             })
             .min_by(|a, b| a.outcome.noise.total_cmp(&b.outcome.noise))
@@ -78,6 +82,9 @@ impl Quantiser {
     /// The index of a weight, or None if it must be escaped.
     #[inline]
     pub fn index(&self, value: f32) -> Option<i32> {
+        if !value.is_finite() {
+            return None;
+        }
         self.indices[self.bounds.partition_point(|&bound| bound <= value)]
     }
 
@@ -111,7 +118,7 @@ struct Task<'a> {
     lambda: f64,
     /// The magnitude that the grid must reach.
     tail: f32,
-    element_bits: u32,
+    dtype: Dtype,
 }
 
 impl Task<'_> {
@@ -134,7 +141,7 @@ impl Task<'_> {
         best
     }
 
-    /// The quantiser of this step, with the cheaper number of raw bits.
+    /// The quantiser of this step, with the cheapest number of raw bits.
     fn quantiser(&self, step: f32) -> Option<Quantiser> {
         let spread = f64::from(self.tail / (step * self.grid.spacing()));
         let largest = f64::from(self.largest_index());
@@ -142,7 +149,7 @@ impl Task<'_> {
         if !step.is_normal() || enough > self.most_raw_bits() {
             return None;
         }
-        (enough.saturating_sub(1)..=enough)
+        (enough.saturating_sub(RAW_BITS_TRIED)..=enough)
             .map(|raw_bits| self.with_raw_bits(step, raw_bits))
             .min_by(|a, b| a.outcome.bits.total_cmp(&b.outcome.bits))
     }
@@ -165,7 +172,10 @@ impl Task<'_> {
         let largest = self.largest_index() << raw_bits;
         let levels = Levels::new(self.grid, largest as usize);
         let mut groups: Vec<Group> = (-largest..=largest)
-            .map(|index| Group { index, value: f64::from(Quantiser::value(&levels, step, index)), bits: 0.0 })
+            .map(|index| (index, Quantiser::value(&levels, step, index)))
+            // No weight may decode to infinity.
+            .filter(|(_, value)| value.abs() <= float::largest(self.dtype))
+            .map(|(index, value)| Group { index, value: f64::from(value), bits: 0.0 })
             .collect();
         let lambda = if raw_bits == 0 { self.lambda * f64::from(step * self.grid.spacing()).powi(2) } else { 0.0 };
         // Rates follow from counts and counts from rates: three rounds settle it.
@@ -185,11 +195,12 @@ impl Task<'_> {
 
     /// The quantiser that takes the cheapest group for every value.
     fn assign(&self, step: f32, raw_bits: u8, groups: &[Group], lambda: f64) -> Quantiser {
-        let reach = f64::from(step * self.grid.spacing()) / 2.0;
+        // Half a spacing, and what the histogram of F32 does not resolve.
+        let reach = |group: &Group| f64::from(step * self.grid.spacing()) / 2.0 + group.value.abs() / 128.0;
         let mut bounds: Vec<f32> = Vec::with_capacity(groups.len() + 1);
         let mut chosen: Vec<&Group> = Vec::with_capacity(groups.len());
         for group in groups {
-            let mut bound = group.value - reach;
+            let mut bound = group.value - reach(group);
             while let Some(last) = chosen.last() {
                 bound = last.bound_to(group, lambda);
                 // The last group is cheapest nowhere if it would end before it begins.
@@ -208,7 +219,7 @@ impl Task<'_> {
             chosen.push(group);
         }
         if let (Some(last), Some(&begin)) = (chosen.last(), bounds.last()) {
-            bounds.push(begin.max((last.value + reach) as f32));
+            bounds.push(begin.max((last.value + reach(last)) as f32));
         }
         let indices = std::iter::once(None)
             .chain(chosen.iter().map(|group| Some(group.index)))
@@ -237,7 +248,7 @@ impl Task<'_> {
         outcome.counts[usize::from(ESCAPE)] = escapes;
         outcome.bits = entropy(&outcome.counts) * total as f64
             + f64::from(raw_bits) * total as f64
-            + escapes as f64 * f64::from(32 + self.element_bits);
+            + escapes as f64 * f64::from(32 + self.dtype.bits());
         outcome
     }
 }

@@ -1,5 +1,6 @@
 //! The index, parsed and checked.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,16 @@ pub struct Index {
     pub arrays: Vec<Array>,
     bytes: Vec<u8>,
     blocks: Range<usize>,
+    /// Of each array.
+    stored_bytes: Vec<u64>,
+}
+
+impl Extent {
+    /// Elements of a tensor.
+    pub fn elements(&self) -> u64 {
+        // The product was checked, but in an order in which a 0 may come late.
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
+    }
 }
 
 impl Index {
@@ -65,15 +76,22 @@ impl Index {
     pub fn parse(file: &Path, trailer: &Trailer, bytes: Vec<u8>) -> Result<Index> {
         let sections = Sections::parse(file, trailer.index_offset, &bytes)?;
         check_features(file, trailer.features, &bytes[sections.range(SectionId::Features)])?;
-        let parser =
-            Parser { file: file.to_path_buf(), base: trailer.index_offset, bytes: &bytes, sections: &sections };
+        let parser = Parser {
+            file: file.to_path_buf(),
+            base: trailer.index_offset,
+            bytes: &bytes,
+            sections: &sections,
+            heap_left: Cell::new(sections.range(SectionId::Heap).len()),
+        };
         let arrays = parser.arrays()?;
         parser.check_blocks(&arrays)?;
         let extents = parser.extents(&arrays)?;
         let files = parser.files(&extents)?;
         let models = parser.models(&files)?;
         let blocks = sections.range(SectionId::Blocks);
-        Ok(Index { models, files, extents, arrays, bytes, blocks })
+        let mut index = Index { models, files, extents, arrays, bytes, blocks, stored_bytes: Vec::new() };
+        index.stored_bytes = index.arrays.iter().map(|array| index.sum_stored(array)).collect();
+        Ok(index)
     }
 
     pub fn block_count(&self) -> usize {
@@ -96,7 +114,11 @@ impl Index {
     }
 
     /// Stored bytes of an array: blocks and side block.
-    pub fn stored_bytes(&self, array: &Array) -> u64 {
+    pub fn stored_bytes(&self, array: u32) -> u64 {
+        self.stored_bytes[array as usize]
+    }
+
+    fn sum_stored(&self, array: &Array) -> u64 {
         let blocks = array.first_block..array.first_block + array.block_count();
         blocks.chain(array.side_block).map(|i| u64::from(self.block(i).length)).sum()
     }
@@ -104,7 +126,7 @@ impl Index {
     /// Stored bytes of a file's extents.
     pub fn stored_bytes_of_file(&self, file: &FileEntry) -> u64 {
         let arrays = self.extents[file.extents.clone()].iter().filter_map(|extent| extent.array);
-        arrays.map(|array| self.stored_bytes(&self.arrays[array as usize])).sum()
+        arrays.map(|array| self.stored_bytes(array)).fold(0, u64::saturating_add)
     }
 }
 
@@ -113,6 +135,9 @@ struct Parser<'a> {
     base: u64,
     bytes: &'a [u8],
     sections: &'a Sections,
+    /// Bytes of HEAP that references may still name: all of them together no more
+    /// than there are, or a small file would become a large index.
+    heap_left: Cell<usize>,
 }
 
 impl Parser<'_> {
@@ -133,7 +158,12 @@ impl Parser<'_> {
     fn heap(&self, item: &str, at: usize, (offset, length): (u32, u32)) -> Result<&[u8]> {
         let heap = &self.bytes[self.sections.range(SectionId::Heap)];
         let bytes = heap.get(offset as usize..).and_then(|rest| rest.get(..length as usize));
-        bytes.filter(|_| length > 0 || offset == 0).ok_or_else(|| self.corrupt(item, at, "reference outside the heap"))
+        let bytes = bytes
+            .filter(|_| length > 0 || offset == 0)
+            .ok_or_else(|| self.corrupt(item, at, "reference outside the heap"))?;
+        let left = self.heap_left.get().checked_sub(bytes.len());
+        self.heap_left.set(left.ok_or_else(|| self.corrupt(item, at, "references to more than the heap holds"))?);
+        Ok(bytes)
     }
 
     fn text(&self, item: &str, at: usize, reference: (u32, u32)) -> Result<String> {
@@ -153,7 +183,7 @@ impl Parser<'_> {
 
     /// Every record is well-formed, inside the file, and fits the array that uses it.
     fn check_blocks(&self, arrays: &[Array]) -> Result<()> {
-        let mut records = 0u64;
+        let mut blocks = Vec::new();
         for (i, (at, bytes)) in self.records::<BLOCK_LEN>(SectionId::Blocks)?.enumerate() {
             let item = || format!("block {i}");
             let block = BlockRecord::parse(bytes).map_err(|defect| self.corrupt(item(), at, defect.0))?;
@@ -169,12 +199,17 @@ impl Parser<'_> {
             if u64::from(block.length) > MAX_STORED_BYTES {
                 return Err(self.corrupt(item(), at, "more stored bytes than a block can have"));
             }
-            records += 1;
+            blocks.push(block.mode);
         }
+        let records = blocks.len() as u64;
         let start = self.sections.range(SectionId::Arrays).start;
         for (i, array) in arrays.iter().enumerate() {
             let last = u64::from(array.first_block) + u64::from(array.block_count());
             let side = array.side_block.map_or(0, |record| u64::from(record) + 1);
+            if side > 0 && side <= records && blocks[side as usize - 1] != BlockMode::Coded {
+                let what = "a side block that is not stored as such";
+                return Err(self.corrupt(format!("array {i}"), start + i * ARRAY_LEN, what));
+            }
             if last > records || side > records {
                 return Err(self.corrupt(format!("array {i}"), start + i * ARRAY_LEN, "blocks that do not exist"));
             }

@@ -12,7 +12,7 @@ mod sections;
 mod trailer;
 mod write;
 
-pub use forever_constant::{HEADER_LEN, MAX_BLOCK_BYTES, NONE, TRAILER_LEN, VERSION};
+pub use forever_constant::{HEADER_LEN, MAX_BLOCK_BYTES, MAX_DIMENSIONS, NONE, TRAILER_LEN, VERSION};
 pub use index::{Array, Extent, FileEntry, Index, Model};
 pub use path::{check_component, check_path};
 pub use records::{ArrayInfo, BlockMode, BlockRecord, Codec, ExtentKind};

@@ -100,7 +100,10 @@ impl Sections {
 /// Version 1 knows none.
 pub fn check_features(file: &Path, features: u64, names: &[u8]) -> Result<()> {
     if features == 0 {
-        return Ok(());
+        return match names {
+            [] => Ok(()),
+            _ => Err(Error::corrupt(file, "section Features", 0, "names of features that are not set")),
+        };
     }
     let mut rest = names;
     let mut listed = Vec::new();

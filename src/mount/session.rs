@@ -65,13 +65,16 @@ pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl
 }
 
 fn unmount_on(mut signals: Signals, mount: &OwnMount) {
-    for (i, signal) in signals.forever().enumerate() {
+    let mut detached = false;
+    for signal in signals.forever() {
         tracing::info!("signal {signal}");
-        if i > 0 {
+        if detached {
             // Asked twice: whoever still reads gets an error.
             std::process::exit(1);
         }
-        match mount.detach() {
+        let outcome = mount.detach();
+        detached = outcome.is_ok();
+        match outcome {
             Ok(Some(Unmounted::WhenNoLongerBusy)) => {
                 tracing::warn!("the mount is in use; it goes when its last user does");
             }
@@ -86,10 +89,12 @@ fn explain(mountpoint: &Path, error: io::Error) -> Error {
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) if !Path::new("/dev/fuse").exists() => {
             "there is no /dev/fuse: load the kernel module fuse, or give the container the device".to_owned()
         }
+        Some(libc::ENOTCONN) => "a mount whose daemon is gone is in the way; clear it with upg-mount -u".to_owned(),
         Some(libc::EPERM | libc::EACCES) => {
             format!("{error}: mounting needs root, or fusermount3 (package fuse3) and access to /dev/fuse")
         }
-        _ => error.to_string(),
+        // fusermount3's words end with a line feed.
+        _ => error.to_string().trim_end().to_owned(),
     };
     Error::Invalid(format!("{}: cannot mount: {what}", mountpoint.display()))
 }

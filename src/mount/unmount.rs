@@ -23,8 +23,13 @@ pub enum Unmounted {
 
 /// Unmounts what upg-mount mounted at this place, and nothing else.
 pub fn unmount(mountpoint: &Path) -> Result<Unmounted> {
-    let mountpoint = resolve(mountpoint)?;
-    if !last_mount_at(&mountinfo()?, &mountpoint).is_some_and(|fields| is_ours(&fields)) {
+    let mounts = mountinfo()?;
+    let ours = |place: &Path| last_mount_at(&mounts, place).is_some_and(|fields| is_ours(&fields));
+    let literal = resolve(mountpoint)?;
+    // A link to a mountpoint that is alive can be followed.
+    let followed = mountpoint.canonicalize().ok().filter(|place| !ours(&literal) && ours(place));
+    let mountpoint = followed.unwrap_or(literal);
+    if !ours(&mountpoint) {
         return Err(Error::Invalid(format!("{}: nothing that upg-mount mounted", mountpoint.display())));
     }
     detach(&mountpoint)

@@ -42,7 +42,9 @@ pub struct TensorInfo {
     pub shape: Vec<u64>,
     pub codec: &'static str,
     pub grid: Option<&'static str>,
+    pub weights: u64,
     pub size: u64,
+    /// Blocks and side block, without the index.
     pub stored_bytes: u64,
     pub bits_per_weight: f64,
     pub sparsity: f64,
@@ -61,7 +63,7 @@ pub fn info(archive: &Archive) -> Info {
         .collect();
     let files = || models.iter().flat_map(|model| &model.files);
     let tensors = || files().flat_map(|file| &file.tensors);
-    let weights = tensors().map(|tensor| tensor.shape.iter().product::<u64>()).sum::<u64>();
+    let weights = tensors().map(|tensor| tensor.weights).fold(0, u64::saturating_add);
     let shards = files().filter(|file| file.path.ends_with(".safetensors")).map(|file| file.size).sum::<u64>();
     let size = archive.size() as f64;
     Info {
@@ -89,8 +91,8 @@ fn file_info(archive: &Archive, file: &FileEntry) -> FileInfo {
 
 fn tensor_info(archive: &Archive, extent: &Extent) -> TensorInfo {
     let array = extent.array.map(|i| &archive.index().arrays[i as usize]);
-    let stored = array.map_or(0, |array| archive.index().stored_bytes(array));
-    let weights = extent.shape.iter().product::<u64>();
+    let stored = extent.array.map_or(0, |i| archive.index().stored_bytes(i));
+    let weights = extent.elements();
     let lossy = array.filter(|array| array.codec.prime_sparse().is_some());
     TensorInfo {
         name: extent.name.clone(),
@@ -98,6 +100,7 @@ fn tensor_info(archive: &Archive, extent: &Extent) -> TensorInfo {
         shape: extent.shape.clone(),
         codec: array.map_or("stored", |array| array.codec.name()),
         grid: lossy.and_then(|array| array.codec.prime_sparse()).map(|p| p.grid.name()),
+        weights,
         size: extent.length,
         stored_bytes: stored,
         bits_per_weight: 8.0 * stored as f64 / weights.max(1) as f64,

@@ -60,10 +60,10 @@ fn bless(directory: &Path) {
     };
     make("every-dtype-lossless", &|path| {
         let source = tempfile::tempdir().expect("a directory");
-        write(source.path(), "model.safetensors", &safetensors(&every_dtype()));
-        write(source.path(), "nested/deep/config.json", b"{\"a\": 1}\n");
-        write(source.path(), "empty.txt", b"");
-        run(&options(source.path(), path, Target::Lossless));
+        write(source.path(), "golden/model.safetensors", &safetensors(&every_dtype()));
+        write(source.path(), "golden/nested/deep/config.json", b"{\"a\": 1}\n");
+        write(source.path(), "golden/empty.txt", b"");
+        run(&options(&source.path().join("golden"), path, Target::Lossless));
     });
     for (name, bits, grid) in [
         ("bits-1.6-prime", 1.6, Grid::Prime),
@@ -73,8 +73,8 @@ fn bless(directory: &Path) {
     ] {
         make(name, &|path| {
             let source = tempfile::tempdir().expect("a directory");
-            write(source.path(), "model.safetensors", &safetensors(&matrices()));
-            let mut options = options(source.path(), path, Target::Bits(bits));
+            write(source.path(), "golden/model.safetensors", &safetensors(&matrices()));
+            let mut options = options(&source.path().join("golden"), path, Target::Bits(bits));
             options.grid = grid;
             run(&options);
         });

@@ -11,7 +11,7 @@
 use std::arch::x86_64::*;
 
 use super::Job;
-use super::vector::{GROUP, LOAD, TAIL, supports, values};
+use super::vector::{GROUP, LOAD, TAIL, Values, supports};
 use crate::codec::entropy::alias::AliasTable;
 use crate::codec::params::{ENTRIES, Trellis};
 use crate::error::Defect;
@@ -161,7 +161,8 @@ unsafe fn run<const G: usize, const TRELLIS: bool, const LOSSLESS: bool>(
 ) -> Result<(), Defect> {
     let payload = &job.payload;
     let classes: Vec<ClassTables> = job.side.tables.iter().map(|alias| class_tables(alias)).collect();
-    let rows: Vec<Table> = values(job).iter().map(|row| table(row)).collect();
+    let values = Values::new(job);
+    let tables: Vec<Table> = values.tables.iter().map(|values| table(values)).collect();
     let trellis = job.params.trellis().unwrap_or(Trellis { log2_states: 1, h0: 0, h1: 0 });
     let (h0, h1) = (_mm256_set1_epi16((trellis.h0 >> 1) as i16), _mm256_set1_epi16((trellis.h1 >> 1) as i16));
     let zero = _mm256_setzero_si256();
@@ -195,7 +196,7 @@ unsafe fn run<const G: usize, const TRELLIS: bool, const LOSSLESS: bool>(
             words = tail.as_ptr();
         }
         let class = &classes[payload.row_classes.get(step.row).map_or(0, |&class| usize::from(class))];
-        let value = &rows[if rows.len() > 1 { step.row } else { 0 }];
+        let value = &tables[values.table_of_row(step.row)];
         for g in 0..G {
             let active = step.active.saturating_sub(GROUP * g).min(GROUP);
             if active == 0 {

@@ -12,7 +12,7 @@
 use std::arch::x86_64::*;
 
 use super::Job;
-use super::vector::{GROUP, LOAD, TAIL, supports, values};
+use super::vector::{GROUP, LOAD, TAIL, Values, supports};
 use crate::codec::entropy::alias::AliasTable;
 use crate::codec::params::{ENTRIES, Trellis};
 use crate::error::Defect;
@@ -31,7 +31,7 @@ pub fn decode(job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
     if !is_available() || !supports(job) || out.len() != 2 * job.shape.elements {
         return Err(Defect("the AVX-512 kernel does not cover this block"));
     }
-    let values = values(job);
+    let values = Values::new(job);
     // SAFETY: the features were detected, the block is covered and `out` has two
     // bytes per element, as `run` requires.
     unsafe {
@@ -46,9 +46,9 @@ pub fn decode(job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
 
 /// # Safety
 /// As [`run`].
-unsafe fn dispatch<const G: usize>(job: &Job<'_>, values: &[[u16; ENTRIES]], out: &mut [u8]) -> Result<(), Defect> {
+unsafe fn dispatch<const G: usize>(job: &Job<'_>, values: &Values<'_>, out: &mut [u8]) -> Result<(), Defect> {
     let lossless = job.params.prime_sparse().is_none();
-    let rows = values.len() > 1 || !job.payload.row_classes.is_empty();
+    let rows = values.tables.len() > 1 || !job.payload.row_classes.is_empty();
     // SAFETY: the caller's promise is that of `run`.
     unsafe {
         match (job.params.trellis().is_some(), rows, lossless) {
@@ -108,7 +108,7 @@ fn look_up(table: Table, index: __m512i) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
 unsafe fn run<const G: usize, const TRELLIS: bool, const ROWS: bool, const LOSSLESS: bool>(
     job: &Job<'_>,
-    values: &[[u16; ENTRIES]],
+    values: &Values<'_>,
     out: &mut [u8],
 ) -> Result<(), Defect> {
     let payload = &job.payload;
@@ -135,7 +135,7 @@ unsafe fn run<const G: usize, const TRELLIS: bool, const ROWS: bool, const LOSSL
     let mut at = 0;
     let mut room = payload.words.len();
     let mut raw = payload.raw;
-    let mut tables = load_tables(&job.side.tables[0], &values[0]);
+    let mut tables = load_tables(&job.side.tables[0], &values.tables[0]);
 
     for step in job.shape.steps() {
         if room - at < LOAD * G && !in_tail {
@@ -145,7 +145,7 @@ unsafe fn run<const G: usize, const TRELLIS: bool, const ROWS: bool, const LOSSL
         }
         if ROWS {
             let class = payload.row_classes.get(step.row).map_or(0, |&class| usize::from(class));
-            tables = load_tables(&job.side.tables[class], &values[if values.len() > 1 { step.row } else { 0 }]);
+            tables = load_tables(&job.side.tables[class], &values.tables[values.table_of_row(step.row)]);
         }
         for g in 0..G {
             let active = step.active.saturating_sub(GROUP * g).min(GROUP);

@@ -55,36 +55,49 @@ impl Map for LosslessMap {
     }
 }
 
-/// Prime-sparse without column steps and raw bits: a table of elements per row.
-pub(super) struct TableMap {
-    /// One table, or one per row with row steps; elements in the low bytes.
-    rows: Vec<[u32; ENTRIES]>,
+/// Prime-sparse without column steps and raw bits: a table of elements per row step.
+pub(super) struct TableMap<'a> {
+    /// One table, or one for each row step that occurs; elements in the low bytes.
+    tables: Vec<[u32; ENTRIES]>,
+    /// Which table a step byte has.
+    table_of: [u8; 256],
+    row_steps: &'a [u8],
     width: usize,
 }
 
-impl TableMap {
-    pub(super) fn new(job: &Job<'_>, params: &PrimeSparse) -> TableMap {
+impl<'a> TableMap<'a> {
+    pub(super) fn new(job: &Job<'a>, params: &PrimeSparse) -> TableMap<'a> {
         let values = entry_values(job, params);
         let table = |factor: f32| values.map(|v| to_bits(job.params.dtype, v * factor));
-        let rows = if params.row_steps {
-            job.payload.row_steps.iter().map(|&byte| table(step_factor(byte))).collect()
-        } else {
-            vec![table(1.0)]
-        };
-        TableMap { rows, width: job.params.dtype.bits() as usize / 8 }
+        let row_steps = job.payload.row_steps;
+        let mut occurs = [false; 256];
+        row_steps.iter().for_each(|&byte| occurs[usize::from(byte)] = true);
+        let (mut tables, mut table_of) = (Vec::new(), [0; 256]);
+        for byte in (0..=255).filter(|&byte| occurs[usize::from(byte)]) {
+            table_of[usize::from(byte)] = tables.len() as u8;
+            tables.push(table(step_factor(byte)));
+        }
+        if tables.is_empty() {
+            tables.push(table(1.0));
+        }
+        TableMap { tables, table_of, row_steps, width: job.params.dtype.bits() as usize / 8 }
     }
 
-    /// One table, or one per row.
     #[cfg(target_arch = "x86_64")]
-    pub(super) fn rows(&self) -> &[[u32; ENTRIES]] {
-        &self.rows
+    pub(super) fn tables(&self) -> &[[u32; ENTRIES]] {
+        &self.tables
+    }
+
+    /// Which of the tables a row has.
+    #[inline]
+    pub(super) fn table_of_row(&self, row: usize) -> usize {
+        self.row_steps.get(row).map_or(0, |&byte| usize::from(self.table_of[usize::from(byte)]))
     }
 }
 
-impl Map for TableMap {
+impl Map for TableMap<'_> {
     fn write(&mut self, step: &Step, entries: &[u8], _: &[u64], out: &mut [u8]) {
-        let row = if self.rows.len() == 1 { 0 } else { step.row };
-        let table = &self.rows[row];
+        let table = &self.tables[self.table_of_row(step.row)];
         let elements = entries.iter().map(|&entry| table[usize::from(entry) % ENTRIES]);
         if self.width == 2 {
             for (out, element) in out.chunks_exact_mut(2).zip(elements) {

@@ -23,11 +23,30 @@ pub fn supports(job: &Job<'_>) -> bool {
     lanes && map && job.params.dtype.bits() == 16
 }
 
-/// The elements of the table entries, or with lossless their exponents in place: one
-/// table, or one per row.
-pub fn values(job: &Job<'_>) -> Vec<[u16; ENTRIES]> {
-    match &job.params.map {
-        SymbolMap::Lossless(split) => vec![LosslessMap::new(job, *split).fields().map(|field| field as u16)],
-        SymbolMap::PrimeSparse(p) => TableMap::new(job, p).rows().iter().map(|row| row.map(|v| v as u16)).collect(),
+/// What the table entries stand for: elements or, with lossless, exponents in place.
+pub struct Values<'a> {
+    pub tables: Vec<[u16; ENTRIES]>,
+    map: Option<TableMap<'a>>,
+}
+
+impl<'a> Values<'a> {
+    pub fn new(job: &Job<'a>) -> Values<'a> {
+        match &job.params.map {
+            SymbolMap::Lossless(split) => {
+                let fields = LosslessMap::new(job, *split).fields().map(|field| field as u16);
+                Values { tables: vec![fields], map: None }
+            }
+            SymbolMap::PrimeSparse(p) => {
+                let map = TableMap::new(job, p);
+                let tables = map.tables().iter().map(|table| table.map(|v| v as u16)).collect();
+                Values { tables, map: Some(map) }
+            }
+        }
+    }
+
+    /// Which of the tables a row has.
+    #[inline]
+    pub fn table_of_row(&self, row: usize) -> usize {
+        self.map.as_ref().map_or(0, |map| map.table_of_row(row))
     }
 }

@@ -38,10 +38,10 @@ fn gaussian_reaches_what_entropy_coded_scalar_quantisation_can() {
         [(1.6, 8.0, 0.02), (2.0, 10.45, 0.06), (2.5, 13.45, 0.1), (3.2, 17.68, 0.11), (4.0, 22.5, 0.24)]
     {
         let budget = bits * values.len() as f64;
-        let uniform = Quantiser::search(&sums, Grid::Uniform, budget, 16).expect("a quantiser");
+        let uniform = Quantiser::search(&sums, Grid::Uniform, budget, Dtype::BF16).expect("a quantiser");
         assert!(uniform.outcome.bits <= budget && uniform.outcome.bits > 0.999 * budget, "{bits} bits");
         assert!(snr(&sums, &uniform) >= least, "{bits} bits: {} dB", snr(&sums, &uniform));
-        let prime = Quantiser::search(&sums, Grid::Prime, budget, 16).expect("a quantiser");
+        let prime = Quantiser::search(&sums, Grid::Prime, budget, Dtype::BF16).expect("a quantiser");
         assert!(
             snr(&sums, &prime) >= snr(&sums, &uniform) - prime_cost,
             "{bits} bits, prime: {} dB",
@@ -56,7 +56,7 @@ fn high_rates_need_raw_bits() {
     let sums = histogram(&values);
     for (bits, least) in [(5.0, 28.5), (6.0, 34.5), (8.0, 46.5)] {
         let budget = bits * values.len() as f64;
-        let quantiser = Quantiser::search(&sums, Grid::Uniform, budget, 16).expect("a quantiser");
+        let quantiser = Quantiser::search(&sums, Grid::Uniform, budget, Dtype::BF16).expect("a quantiser");
         assert!(snr(&sums, &quantiser) >= least, "{bits} bits: {} dB", snr(&sums, &quantiser));
         assert!(quantiser.raw_bits > 0 || bits < 6.0);
     }
@@ -68,7 +68,7 @@ fn the_outcome_is_what_happens() {
     values.extend([1.5, -2.0, f32::INFINITY, f32::NAN]);
     let sums = histogram(&values);
     for (grid, bits) in [(Grid::Prime, 3.2), (Grid::Uniform, 2.0), (Grid::Uniform, 6.5)] {
-        let q = Quantiser::search(&sums, grid, bits * values.len() as f64, 16).expect("a quantiser");
+        let q = Quantiser::search(&sums, grid, bits * values.len() as f64, Dtype::BF16).expect("a quantiser");
         let levels = q.levels();
         let mut counts = [0; ENTRIES];
         let (mut noise, mut zeros) = (0.0, 0);
@@ -91,23 +91,23 @@ fn the_outcome_is_what_happens() {
 fn rate_distortion_makes_more_zeros_than_rounding() {
     let values = gaussian(1 << 18);
     let sums = histogram(&values);
-    let q = Quantiser::search(&sums, Grid::Uniform, 1.6 * values.len() as f64, 16).expect("a quantiser");
+    let q = Quantiser::search(&sums, Grid::Uniform, 1.6 * values.len() as f64, Dtype::BF16).expect("a quantiser");
     let rounded = values.iter().filter(|v| v.abs() < q.step / 2.0).count() as u64;
     assert!(q.outcome.zeros > rounded + rounded / 50, "{} against {rounded}", q.outcome.zeros);
 }
 
 #[test]
 fn nothing_to_quantise_is_none() {
-    assert!(Quantiser::search(&histogram(&[0.0; 100]), Grid::Uniform, 320.0, 16).is_none());
-    assert!(Quantiser::search(&histogram(&[f32::NAN; 100]), Grid::Uniform, 320.0, 16).is_none());
+    assert!(Quantiser::search(&histogram(&[0.0; 100]), Grid::Uniform, 320.0, Dtype::BF16).is_none());
+    assert!(Quantiser::search(&histogram(&[f32::NAN; 100]), Grid::Uniform, 320.0, Dtype::BF16).is_none());
 }
 
 #[test]
 fn one_wild_weight_does_not_decide_the_step() {
     let mut values = gaussian(100_000);
-    let calm = Quantiser::search(&histogram(&values), Grid::Uniform, 4.0 * 1e5, 16).expect("a quantiser");
+    let calm = Quantiser::search(&histogram(&values), Grid::Uniform, 4.0 * 1e5, Dtype::BF16).expect("a quantiser");
     values[7] = 1e30;
-    let wild = Quantiser::search(&histogram(&values), Grid::Uniform, 4.0 * 1e5, 16).expect("a quantiser");
+    let wild = Quantiser::search(&histogram(&values), Grid::Uniform, 4.0 * 1e5, Dtype::BF16).expect("a quantiser");
     assert!((wild.outcome.noise / calm.outcome.noise - 1.0).abs() < 0.01);
     assert_eq!(wild.index(1e30), None);
 }
@@ -116,7 +116,25 @@ fn one_wild_weight_does_not_decide_the_step() {
 fn one_value_is_a_quantiser_or_none_but_no_panic() {
     for value in [0.03125, -1.5, 1e-38, 3e38] {
         for grid in [Grid::Uniform, Grid::Prime] {
-            Quantiser::search(&histogram(&[value; 5000]), grid, 3.2 * 5000.0, 16);
+            Quantiser::search(&histogram(&[value; 5000]), grid, 3.2 * 5000.0, Dtype::BF16);
         }
     }
+}
+
+#[test]
+fn no_finite_weight_decodes_to_infinity() {
+    for value in [3.39e38f32, -3.39e38] {
+        let mut values = vec![0.0f32; 5000];
+        values[..2000].fill(bf16::from_f32(value).to_f32());
+        for bits in [1.0, 3.2, 6.0] {
+            let Some(q) = Quantiser::search(&histogram(&values), Grid::Uniform, bits * 5000.0, Dtype::BF16) else {
+                continue;
+            };
+            let index = q.index(values[0]);
+            let decoded = index.map_or(values[0], |k| Quantiser::value(&q.levels(), q.step, k));
+            assert!(bf16::from_f32(decoded).is_finite());
+        }
+    }
+    let q = Quantiser::search(&histogram(&gaussian(5000)), Grid::Uniform, 16000.0, Dtype::BF16).expect("a quantiser");
+    assert_eq!((q.index(f32::INFINITY), q.index(f32::NEG_INFINITY), q.index(f32::NAN)), (None, None, None));
 }

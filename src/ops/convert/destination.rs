@@ -12,6 +12,11 @@ use super::tree::{SourceKind, SourceTree};
 use crate::archive::sync_directory_of;
 use crate::error::{Error, Result};
 
+/// The report beside the archive.
+const REPORT_NAME: &str = "upg-metadata.json";
+/// What was in the way, in a temporary directory.
+const SET_ASIDE: &str = "old";
+
 /// A file, or a directory that is filled under a temporary name beside its own.
 pub struct Destination {
     output: PathBuf,
@@ -59,17 +64,25 @@ impl Destination {
         report.output = self.output.display().to_string();
         let Some(directory) = self.directory else { return Ok(()) };
         let inside = directory.path();
-        for file in tree.files.iter().filter(|file| matches!(file.kind, SourceKind::Other)) {
+        let catalog_name = format!("{}-catalog.json", tree.name);
+        let ours = [catalog_name.as_str(), REPORT_NAME];
+        let small = tree.files.iter().filter(|file| matches!(file.kind, SourceKind::Other));
+        for file in small.filter(|file| !ours.contains(&file.path.as_str())) {
             let copy = inside.join(&file.path);
             if let Some(parent) = copy.parent() {
                 fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
             }
             fs::copy(&file.location, &copy).map_err(|e| Error::io(&copy, e))?;
         }
-        write_json(&inside.join(format!("{}-catalog.json", tree.name)), &catalog(tree))?;
-        write_json(&inside.join("upg-metadata.json"), &*report)?;
+        write_json(&inside.join(&catalog_name), &catalog(tree))?;
+        write_json(&inside.join(REPORT_NAME), &*report)?;
         let old = if self.output.exists() { Some(set_aside(&self.output)?) } else { None };
-        fs::rename(inside, &self.output).map_err(|e| Error::io(&self.output, e))?;
+        if let Err(e) = fs::rename(inside, &self.output) {
+            if let Some(old) = &old {
+                let _ = fs::rename(old.path().join(SET_ASIDE), &self.output);
+            }
+            return Err(Error::io(&self.output, e));
+        }
         // It has its name now and must stay.
         let _ = directory.keep();
         sync_directory_of(&self.output)?;
@@ -86,7 +99,7 @@ fn set_aside(output: &Path) -> Result<TempDir> {
     };
     let aside = tempfile::Builder::new().prefix(".upg-").suffix(".old").tempdir_in(parent);
     let aside = aside.map_err(|e| Error::io(parent, e))?;
-    fs::rename(output, aside.path().join("old")).map_err(|e| Error::io(output, e))?;
+    fs::rename(output, aside.path().join(SET_ASIDE)).map_err(|e| Error::io(output, e))?;
     Ok(aside)
 }
 

@@ -112,8 +112,8 @@ pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Enco
                 })
             };
             match stored {
-                Some(stored) => Ok(Encoded { mode: BlockMode::Coded, stored, quality }),
-                None => {
+                Some(stored) if stored.len() < bytes.len() => Ok(Encoded { mode: BlockMode::Coded, stored, quality }),
+                _ => {
                     let quality = Quality { signal: quality.signal, ..zeros };
                     Ok(Encoded { mode: BlockMode::Stored, stored: bytes.to_vec(), quality })
                 }

@@ -62,6 +62,8 @@ pub trait Progress: Sync {
     fn cancelled(&self) -> bool;
 }
 
+/// Memory that a thread needs: what it reads and what it makes of it.
+const MEMORY_PER_THREAD: u64 = 32 << 20;
 /// Least memory that conversion can do with: blocks in flight and buffers.
 pub const LEAST_MEMORY: u64 = 128 << 20;
 
@@ -80,12 +82,16 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let destination = Destination::prepare(&options.output, &tree.name, options.force)?;
     progress.begin(tree.total_bytes());
     let mut report = pipeline::run(options, &tree, destination.archive_path(), progress)?;
-    report.finish(&tree, options.threads, start.elapsed());
+    report.finish(&tree, options.threads_within_memory(), start.elapsed());
     destination.complete(&tree, &mut report)?;
     Ok(report)
 }
 
 impl Options {
+    fn threads_within_memory(&self) -> usize {
+        self.threads.min((self.memory / MEMORY_PER_THREAD) as usize)
+    }
+
     /// For each of the globs, whether it matches any tensor.
     fn keep_matches(&self, tree: &SourceTree) -> Vec<(usize, bool)> {
         let mut matched = vec![false; self.keep.len()];

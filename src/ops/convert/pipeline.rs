@@ -1,6 +1,7 @@
 //! Planner, encoder and writer, joined by bounded channels.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ const BLOCKS_PER_THREAD: u64 = 8;
 struct Planned<'a> {
     extent: Extent,
     /// Where its bytes lie in the source.
-    source: &'a LocalFile,
+    source: Arc<LocalFile>,
     at: u64,
     plan: Option<Plan>,
     tensor: Option<&'a ShardTensor>,
@@ -43,31 +44,22 @@ enum Message<'a> {
     FileEnds(&'a SourceFile),
 }
 
-struct OpenFile<'a> {
-    file: &'a SourceFile,
-    source: LocalFile,
-}
-
 pub fn run(options: &Options, tree: &SourceTree, archive: &Path, progress: &dyn Progress) -> Result<Report> {
+    let threads = options.threads_within_memory();
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads)
+        .num_threads(threads)
         .build()
-        .map_err(|e| Error::Invalid(format!("cannot start {} threads: {e}", options.threads)))?;
-    let sources = tree
-        .files
-        .iter()
-        .map(|file| Ok(OpenFile { file, source: LocalFile::open(&file.location)? }))
-        .collect::<Result<Vec<_>>>()?;
-    let bits = pool.install(|| bits_per_weight(options, tree, &sources, progress))?;
-    let batch = (options.threads as u64 * BLOCKS_PER_THREAD).min(options.memory / 4 / MEMORY_PER_BLOCK).max(1);
+        .map_err(|e| Error::Invalid(format!("cannot start {threads} threads: {e}")))?;
+    let bits = pool.install(|| bits_per_weight(options, tree, progress))?;
+    let batch = (threads as u64 * BLOCKS_PER_THREAD).min(options.memory / 4 / MEMORY_PER_BLOCK).max(1);
     let writer = ArchiveWriter::create(archive)?;
 
     std::thread::scope(|scope| {
         // A plan is small; its encode table is not, so few of them wait.
         let (plan_sender, plans) = sync_channel(2);
         let (block_sender, blocks) = sync_channel(2);
-        let (pool, sources) = (&pool, &sources);
-        let planner = scope.spawn(move || plan_all(options, bits, pool, sources, plan_sender, progress));
+        let pool = &pool;
+        let planner = scope.spawn(move || plan_all(options, bits, pool, tree, plan_sender, progress));
         let metadata = metadata(options, bits);
         let writer = scope.spawn(move || write_all(writer, tree, &metadata, blocks));
         let encoded = encode_all(pool, batch, plans, block_sender, progress);
@@ -80,20 +72,20 @@ pub fn run(options: &Options, tree: &SourceTree, archive: &Path, progress: &dyn 
 }
 
 /// Bits per weight that the target means, or None for lossless.
-fn bits_per_weight(
-    options: &Options,
-    tree: &SourceTree,
-    sources: &[OpenFile<'_>],
-    progress: &dyn Progress,
-) -> Result<Option<f64>> {
+fn bits_per_weight(options: &Options, tree: &SourceTree, progress: &dyn Progress) -> Result<Option<f64>> {
     let ratio = match options.target {
         Target::Lossless => return Ok(None),
         Target::Bits(bits) => return Ok(Some(bits)),
         Target::Ratio(ratio) => ratio,
     };
     let (mut exact, mut weights) = (0.0, 0u64);
-    for open in sources {
-        let SourceKind::Shard(shard) = &open.file.kind else { continue };
+    for file in &tree.files {
+        let source = LocalFile::open(&file.location)?;
+        let SourceKind::Shard(shard) = &file.kind else {
+            exact += compressed_bytes(&source, file.size)?;
+            continue;
+        };
+        exact += compressed_bytes(&source, shard.header_len)?;
         for tensor in &shard.tensors {
             if is_matrix(tensor) && !options.keep.is_match(&tensor.name) {
                 weights += tensor.elements();
@@ -101,7 +93,7 @@ fn bits_per_weight(
             }
             let plan = match array_dtype(tensor.dtype) {
                 dtype if dtype.split().is_some() && tensor.length > 0 => {
-                    Plan::lossless(dtype, &histogram(&open.source, tensor, dtype, progress)?)
+                    Plan::lossless(dtype, &histogram(&source, tensor, dtype, progress)?)
                 }
                 _ => None,
             };
@@ -122,6 +114,13 @@ fn bits_per_weight(
     Ok(Some(bits))
 }
 
+/// What the beginning of a file takes in the archive, more or less.
+fn compressed_bytes(source: &LocalFile, length: u64) -> Result<f64> {
+    let mut bytes = vec![0; length as usize];
+    source.read_exact_at(&mut bytes, 0)?;
+    Ok(zstd::bulk::compress(&bytes, 3).map_or(length, |compressed| compressed.len() as u64) as f64)
+}
+
 fn metadata(options: &Options, bits: Option<f64>) -> String {
     let keep = !options.keep.is_empty();
     serde_json::json!({
@@ -135,15 +134,15 @@ fn plan_all<'a>(
     options: &Options,
     bits: Option<f64>,
     pool: &rayon::ThreadPool,
-    sources: &'a [OpenFile<'a>],
+    tree: &'a SourceTree,
     plans: SyncSender<(Option<Box<Planned<'a>>>, &'a SourceFile)>,
     progress: &dyn Progress,
 ) -> Result<()> {
-    for open in sources {
-        let (file, source) = (open.file, &open.source);
+    for file in &tree.files {
+        let source = Arc::new(LocalFile::open(&file.location)?);
         let bytes = |kind, length: u64| Planned {
             extent: extent(kind, 0, length),
-            source,
+            source: source.clone(),
             at: 0,
             plan: (length > 0).then(|| Plan::bytes(length, 9)),
             tensor: None,
@@ -157,8 +156,11 @@ fn plan_all<'a>(
             SourceKind::Shard(shard) => {
                 let mut going = send(bytes(ExtentKind::Header, shard.header_len));
                 for tensor in &shard.tensors {
-                    let planned = pool.install(|| plan_tensor(options, bits, source, tensor, progress))?;
+                    let planned = pool.install(|| plan_tensor(options, bits, &source, tensor, progress))?;
                     going = going && send(planned);
+                    if !going {
+                        break;
+                    }
                 }
                 going
             }
@@ -177,7 +179,7 @@ fn extent(kind: ExtentKind, offset: u64, length: u64) -> Extent {
 fn plan_tensor<'a>(
     options: &Options,
     bits: Option<f64>,
-    source: &'a LocalFile,
+    source: &Arc<LocalFile>,
     tensor: &'a ShardTensor,
     progress: &dyn Progress,
 ) -> Result<Planned<'a>> {
@@ -204,7 +206,15 @@ fn plan_tensor<'a>(
     extent.name = tensor.name.clone();
     extent.dtype = Some(tensor.dtype);
     extent.shape = tensor.shape.clone();
-    Ok(Planned { extent, source, at: tensor.offset, plan, tensor: Some(tensor), quality, spent: start.elapsed() })
+    Ok(Planned {
+        extent,
+        source: source.clone(),
+        at: tensor.offset,
+        plan,
+        tensor: Some(tensor),
+        quality,
+        spent: start.elapsed(),
+    })
 }
 
 /// Whether zstd takes 3 % or more off the beginning of a tensor.
@@ -236,7 +246,7 @@ fn encode_all<'a>(
             while next < plan.block_count() {
                 let end = (next + batch).min(plan.block_count());
                 let blocks = pool.install(|| {
-                    let each = |i| encode_one(plan, &patterns, planned.source, planned.at, i, progress);
+                    let each = |i| encode_one(plan, &patterns, &planned.source, planned.at, i, progress);
                     (next..end).into_par_iter().map(each).collect::<Result<Vec<_>>>()
                 })?;
                 let known = plan.width() == 2 && matches!(plan.coding, Coding::PrimeSparse(_));

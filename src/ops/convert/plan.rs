@@ -147,9 +147,9 @@ impl Plan {
         let overhead = geometry.overhead(2 * ENTRIES as u64) + INDEX_BYTES_PER_TENSOR + names;
         let budget = (bits * elements as f64 - 8.0 * overhead as f64) / (1.0 + CODER_LOSS);
         let values = histogram.values();
-        let uniform = Quantiser::search(&values, Grid::Uniform, budget, dtype.bits());
+        let uniform = Quantiser::search(&values, Grid::Uniform, budget, dtype);
         let prime = match grid {
-            Grid::Prime => Quantiser::search(&values, Grid::Prime, budget, dtype.bits()),
+            Grid::Prime => Quantiser::search(&values, Grid::Prime, budget, dtype),
             Grid::Uniform => None,
         };
         let cost = prime

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::format::check_path;
+use crate::format::{check_component, check_path};
 use crate::shard::{Shard, ShardTensor};
 use crate::source::LocalFile;
 
@@ -59,6 +59,8 @@ impl SourceTree {
             tree.name = stem.to_owned();
             tree.add(path, location)?;
         }
+        check_component(&tree.name)
+            .map_err(|what| Error::Invalid(format!("{}: cannot name a model: {what}", source.display())))?;
         tree.files.sort_by(|a, b| a.path.cmp(&b.path));
         if tree.shards().next().is_none() {
             return Err(Error::Invalid(format!("{}: no {SHARD_SUFFIX} file found", source.display())));
@@ -81,7 +83,9 @@ impl SourceTree {
             let linked = entry.file_type().map_err(|e| Error::io(&location, e))?.is_symlink();
             let metadata = fs::metadata(&location).map_err(|e| Error::io(&location, e))?;
             // A linked directory may lead back here; the hub's cache links files only.
-            if metadata.is_dir() && !linked {
+            if metadata.is_dir() && linked {
+                self.left_out.push((path, 0));
+            } else if metadata.is_dir() {
                 self.scan_directory(&location, &format!("{path}/"), output, depth + 1)?;
             } else if metadata.is_file() {
                 self.add(path, location)?;
@@ -95,7 +99,7 @@ impl SourceTree {
         let size = fs::metadata(&location).map_err(|e| Error::io(&location, e))?.len();
         let kind = if is_shard(&path) {
             SourceKind::Shard(Shard::read(&LocalFile::open(&location)?)?)
-        } else if size > LARGEST_OTHER {
+        } else if size > LARGEST_OTHER || path.ends_with(".upg") {
             self.left_out.push((path, size));
             return Ok(());
         } else {
