@@ -120,7 +120,7 @@ fn prepare(setting: &Setting) -> Prepared {
                     .collect::<Vec<_>>(),
                 ..Default::default()
             };
-            encode_block(params, &shape, &tables, &block, |i| u64::from(raw[i]))
+            encode_block(params, &shape, &tables, &block, |i| u64::from(raw[i])).unwrap_or_else(|e| panic!("{}", e.0))
         })
         .collect();
     let bits = 8.0 * payloads.iter().map(Vec::len).sum::<usize>() as f64 / (blocks * setting.elements) as f64;

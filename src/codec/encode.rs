@@ -3,6 +3,7 @@
 use crate::codec::entropy::encode::{EncodeTable, Encoder};
 use crate::codec::layout::{BlockShape, Step};
 use crate::codec::params::{CONTEXT_ENTRIES, ESCAPE, SymbolParams};
+use crate::error::Defect;
 
 /// A block's symbols with all that goes beside them, in element order.
 #[derive(Debug, Default)]
@@ -22,14 +23,14 @@ pub struct Symbols<'a> {
 /// Writes the payload of a block. `raw` gives the raw bits of an element (those of
 /// escapes are ignored); it is asked, and more than once, only if the array has any.
 /// The tables are those of the array's classes;
-/// every entry that occurs must be one that its table can code.
+/// fails if one of them cannot code a symbol that occurs.
 pub fn encode_block(
     params: &SymbolParams,
     shape: &BlockShape,
     tables: &[EncodeTable],
     block: &Symbols<'_>,
     raw: impl Fn(usize) -> u64,
-) -> Vec<u8> {
+) -> Result<Vec<u8>, Defect> {
     let mut out = Vec::new();
     out.extend_from_slice(&(block.escape_positions.len() as u32).to_le_bytes());
     out.extend_from_slice(block.row_steps);
@@ -49,8 +50,8 @@ pub fn encode_block(
         let class = block.row_classes.get(step.row).map_or(0, |&class| usize::from(class));
         encoder.step(&tables[class], &entries[step.first..step.first + step.active]);
     }
-    encoder.finish(&mut out);
-    out
+    encoder.finish(&mut out)?;
+    Ok(out)
 }
 
 fn write_raw_bits(raw_bits: u8, step: &Step, symbols: &[u8], raw: impl Fn(usize) -> u64, out: &mut Vec<u8>) {

@@ -22,8 +22,9 @@ pub struct ValueSums {
     values: Vec<f32>,
     /// Count, sum of values, and sum of squares of `values[..i]`.
     sums: Vec<Sums>,
-    /// Elements that are infinite or not a number.
-    pub not_finite: u64,
+    /// Elements that are infinite, not a number, or left out by
+    /// [`ValueSums::within`].
+    pub others: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -94,7 +95,7 @@ impl Histogram {
         };
         let negative = (self.counts.len() / 2..self.counts.len()).rev();
         let positive = 0..self.counts.len() / 2;
-        let mut sums = ValueSums { values: Vec::new(), sums: vec![Sums::default()], not_finite: 0 };
+        let mut sums = ValueSums { values: Vec::new(), sums: vec![Sums::default()], others: 0 };
         for top in negative.chain(positive) {
             let (count, value) = (self.counts[top], value(top));
             if count == 0 {
@@ -103,7 +104,7 @@ impl Histogram {
             if value.is_finite() {
                 sums.push(value, count);
             } else {
-                sums.not_finite += count;
+                sums.others += count;
             }
         }
         sums
@@ -120,6 +121,21 @@ impl ValueSums {
             sum: before.sum + c * v,
             squares: before.squares + c * v * v,
         });
+    }
+
+    /// Only the values up to this magnitude: a wild one would drown the sums of
+    /// all others in its rounding error.
+    pub fn within(&self, magnitude: f32) -> ValueSums {
+        let mut inner = ValueSums { values: Vec::new(), sums: vec![Sums::default()], others: self.others };
+        for (&value, sums) in self.values.iter().zip(self.sums.windows(2)) {
+            let count = sums[1].count - sums[0].count;
+            if value.abs() <= magnitude {
+                inner.push(value, count);
+            } else {
+                inner.others += count;
+            }
+        }
+        inner
     }
 
     /// Over the finite values.
@@ -172,7 +188,7 @@ mod tests {
         let mut histogram = Histogram::new(Dtype::BF16);
         histogram.add(&bytes);
         let sums = histogram.values();
-        assert_eq!(sums.not_finite, 2);
+        assert_eq!(sums.others, 2);
         assert_eq!(sums.total().count, 6);
         assert_eq!(sums.below(0.25).count, 3);
         assert_eq!((sums.total() - sums.below(0.25)).squares, 2.0 * 0.0625 + 49.0);

@@ -26,6 +26,8 @@ const LEAST_TAIL: u64 = 4;
 /// Lambda in units of the squared spacing per bit; 0 is plain rounding. The
 /// high-rate optimum is ln(2) / 6 = 0.116.
 const LAMBDAS: [f64; 5] = [0.0, 0.05, 0.09, 0.116, 0.15];
+/// No grid reaches this many times beyond the tail.
+const REACH: f32 = 1024.0;
 /// How far below the raw bits that reach all but the tail to look for cheaper ones.
 const RAW_BITS_TRIED: u8 = 3;
 /// Most raw bits: more than 16 million levels make no sense for weights.
@@ -63,13 +65,14 @@ impl Quantiser {
     /// whole tensor of this element type. None if
     /// there is nothing to quantise or the budget cannot be met.
     pub fn search(values: &ValueSums, grid: Grid, budget: f64, dtype: Dtype) -> Option<Quantiser> {
-        let total = values.total();
-        if total.squares <= 0.0 {
+        let count = values.total().count;
+        // Not the rms: a single wild outlier would decide it, and is an escape.
+        let tail = values.magnitude_exceeded_by(LEAST_TAIL.max((count as f64 * TAIL) as u64));
+        let tail = if tail > 0.0 { tail } else { values.magnitude_exceeded_by(0) };
+        if tail <= 0.0 {
             return None;
         }
-        // Not the rms: a single wild outlier would decide it, and is an escape.
-        let tail = values.magnitude_exceeded_by(LEAST_TAIL.max((total.count as f64 * TAIL) as u64));
-        let tail = if tail > 0.0 { tail } else { values.magnitude_exceeded_by(0) };
+        let values = &values.within(tail * REACH);
         LAMBDAS
             .iter()
             .filter_map(|&lambda| {
@@ -95,6 +98,11 @@ impl Quantiser {
             None => (ESCAPE, 0),
             Some(k) => (symbol_of(k, self.raw_bits), (k & ((1 << self.raw_bits) - 1)) as u64),
         }
+    }
+
+    /// Bits that symbols, raw bits and escapes take if the symbols occur so often.
+    pub fn bits(&self, counts: &[u64; ENTRIES], dtype: Dtype) -> f64 {
+        bits(counts, self.raw_bits, dtype)
     }
 
     /// What a weight of this index decodes to, before rounding to the element type.
@@ -143,7 +151,7 @@ impl Task<'_> {
 
     /// The quantiser of this step, with the cheapest number of raw bits.
     fn quantiser(&self, step: f32) -> Option<Quantiser> {
-        let spread = f64::from(self.tail / (step * self.grid.spacing()));
+        let spread = f64::from(self.tail) / self.spacing(step);
         let largest = f64::from(self.largest_index());
         let enough = (spread / largest).log2().ceil().max(0.0) as u8;
         if !step.is_normal() || enough > self.most_raw_bits() {
@@ -152,6 +160,11 @@ impl Task<'_> {
         (enough.saturating_sub(RAW_BITS_TRIED)..=enough)
             .map(|raw_bits| self.with_raw_bits(step, raw_bits))
             .min_by(|a, b| a.outcome.bits.total_cmp(&b.outcome.bits))
+    }
+
+    /// Between neighbouring groups; in f64, as it may be beyond what f32 has.
+    fn spacing(&self, step: f32) -> f64 {
+        f64::from(step) * f64::from(self.grid.spacing())
     }
 
     fn largest_index(&self) -> i32 {
@@ -177,7 +190,7 @@ impl Task<'_> {
             .filter(|(_, value)| value.abs() <= float::largest(self.dtype))
             .map(|(index, value)| Group { index, value: f64::from(value), bits: 0.0 })
             .collect();
-        let lambda = if raw_bits == 0 { self.lambda * f64::from(step * self.grid.spacing()).powi(2) } else { 0.0 };
+        let lambda = if raw_bits == 0 { self.lambda * self.spacing(step).powi(2) } else { 0.0 };
         // Rates follow from counts and counts from rates: three rounds settle it.
         let rounds = if lambda > 0.0 { 4 } else { 1 };
         let mut quantiser = self.assign(step, raw_bits, &groups, lambda);
@@ -196,7 +209,7 @@ impl Task<'_> {
     /// The quantiser that takes the cheapest group for every value.
     fn assign(&self, step: f32, raw_bits: u8, groups: &[Group], lambda: f64) -> Quantiser {
         // Half a spacing, and what the histogram of F32 does not resolve.
-        let reach = |group: &Group| f64::from(step * self.grid.spacing()) / 2.0 + group.value.abs() / 128.0;
+        let reach = |group: &Group| self.spacing(step) / 2.0 + group.value.abs() / 128.0;
         let mut bounds: Vec<f32> = Vec::with_capacity(groups.len() + 1);
         let mut chosen: Vec<&Group> = Vec::with_capacity(groups.len());
         for group in groups {
@@ -243,14 +256,18 @@ impl Task<'_> {
                 here.squares - 2.0 * group.value * here.sum + group.value * group.value * here.count as f64;
             outcome.zeros += if group.index == 0 { here.count } else { 0 };
         }
-        let total = self.values.total().count + self.values.not_finite;
+        let total = self.values.total().count + self.values.others;
         let escapes = total - coded;
         outcome.counts[usize::from(ESCAPE)] = escapes;
-        outcome.bits = entropy(&outcome.counts) * total as f64
-            + f64::from(raw_bits) * total as f64
-            + escapes as f64 * f64::from(32 + self.dtype.bits());
+        outcome.bits = bits(&outcome.counts, raw_bits, self.dtype);
         outcome
     }
+}
+
+fn bits(counts: &[u64; ENTRIES], raw_bits: u8, dtype: Dtype) -> f64 {
+    let total = counts.iter().sum::<u64>() as f64;
+    let escapes = counts[usize::from(ESCAPE)] as f64;
+    (entropy(counts) + f64::from(raw_bits)) * total + escapes * f64::from(32 + dtype.bits())
 }
 
 /// The weights that decode to one value.

@@ -145,6 +145,7 @@ impl Case {
             row_classes: &self.row_classes,
         };
         encode_block(&self.params, &self.shape(), &tables, &block, |i| self.raw[i])
+            .expect("every symbol has a frequency")
     }
 
     fn expected(&self) -> Vec<u8> {

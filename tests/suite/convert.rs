@@ -13,7 +13,7 @@ fn gaussian(dtype: &'static str, rows: usize, columns: usize) -> Tensor {
     ("w".into(), dtype, vec![rows, columns], Random(5).weights(dtype, rows * columns))
 }
 
-fn convert_one(tensors: &[Tensor], target: Target) -> (Report, Vec<(String, Vec<u8>)>) {
+pub fn convert_one(tensors: &[Tensor], target: Target) -> (Report, Vec<(String, Vec<u8>)>) {
     let directory = tempfile::tempdir().expect("a directory");
     write(directory.path(), "m/model.safetensors", &safetensors(tensors));
     let output = directory.path().join("m.upg");
@@ -173,4 +173,21 @@ fn a_directory_gets_everything_that_belongs_there() {
         let paths: Vec<_> = unpack(&archive).into_iter().map(|(path, _)| path).collect();
         assert_eq!(paths, ["config.json", "model.safetensors", "sub/notes.txt"]);
     }
+}
+
+#[test]
+fn what_lies_in_the_source_never_replaces_the_result() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = directory.path().join("tiny");
+    write(&source, "model.safetensors", &safetensors(&[gaussian("BF16", 100, 100)]));
+    write(&source, "tiny.upg", b"an older conversion");
+    write(&source, "upg-metadata.json", b"its report");
+    let output = directory.path().join("out");
+    let report = run(&options(&source, &output, Target::Bits(3.2)));
+    assert_eq!(report.left_out, [("tiny.upg".to_owned(), 19)]);
+    let archive = Archive::open(&output.join("tiny.upg")).expect("the new archive");
+    let metadata = fs::read_to_string(output.join("upg-metadata.json")).expect("a report");
+    assert!(metadata.contains("\"file_bytes\""));
+    let presented = unpack(&archive).into_iter().find(|(path, _)| path == "upg-metadata.json");
+    assert_eq!(presented.expect("the source's file").1, b"its report");
 }

@@ -231,7 +231,7 @@ fn write_hooks(path: &Path, hooks: &Hooks) {
             row_classes: &(0..rows).map(|_| (random.next() % u64::from(hooks.classes)) as u8).collect::<Vec<_>>()
                 [..if params.row_classes { rows } else { 0 }],
         };
-        let stored = encode_block(&params, &shape, &tables, &block, |i| raw[i]);
+        let stored = encode_block(&params, &shape, &tables, &block, |i| raw[i]).expect("every symbol has a frequency");
         let record = writer.add_block(BlockMode::Coded, &stored).expect("a block");
         first_block.get_or_insert(record);
     }

@@ -5,6 +5,7 @@ mod convert;
 mod corruption;
 mod golden;
 mod guard_pages;
+mod odd_tensors;
 mod random_access;
 mod refusal;
 mod support;

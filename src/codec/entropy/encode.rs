@@ -4,6 +4,7 @@ use crate::codec::entropy::INITIAL_STATE;
 use crate::codec::entropy::alias::AliasTable;
 use crate::codec::entropy::frequencies::{Frequencies, TOTAL};
 use crate::codec::params::ENTRIES;
+use crate::error::Defect;
 
 /// What coding one class needs: the inverse of its [`AliasTable`].
 pub struct EncodeTable {
@@ -43,11 +44,6 @@ impl EncodeTable {
         }
         EncodeTable { entries, slots }
     }
-
-    /// Whether the entry can be coded at all.
-    pub fn can_code(&self, entry: u8) -> bool {
-        self.entries[usize::from(entry) % ENTRIES].frequency > 0
-    }
 }
 
 /// Encodes backwards: the last symbol first.
@@ -56,21 +52,23 @@ pub struct Encoder {
     /// Words in the order in which they were emitted: `words[..emitted]`.
     words: Vec<u16>,
     emitted: usize,
+    /// Whether a symbol came that its table cannot code.
+    lost: bool,
 }
 
 impl Encoder {
     /// For at most `symbols` symbols: each emits at most one word.
     pub fn new(lanes: usize, symbols: usize) -> Encoder {
-        Encoder { states: vec![INITIAL_STATE; lanes], words: vec![0; symbols + 1], emitted: 0 }
+        Encoder { states: vec![INITIAL_STATE; lanes], words: vec![0; symbols + 1], emitted: 0, lost: false }
     }
 
-    /// Codes one step: entry `entries[l]` on lane `l`. Every entry must be one
-    /// that the table can code.
+    /// Codes one step: entry `entries[l]` on lane `l`.
     #[inline]
     pub fn step(&mut self, table: &EncodeTable, entries: &[u8]) {
         for (&entry, state) in entries.iter().zip(&mut self.states).rev() {
             let e = table.entries[usize::from(entry) % ENTRIES];
             let mut x = *state;
+            self.lost |= e.frequency == 0;
             // Whether a word is due is a coin toss to the branch predictor, so
             // it is written anyway and counted when due.
             let due = u32::from((x >> 16) >= e.frequency);
@@ -83,12 +81,17 @@ impl Encoder {
         }
     }
 
-    /// Appends the states and the words as the payload has them.
-    pub fn finish(self, out: &mut Vec<u8>) {
+    /// Appends the states and the words as the payload has them. Fails if a symbol
+    /// had a frequency of 0.
+    pub fn finish(self, out: &mut Vec<u8>) -> Result<(), Defect> {
+        if self.lost {
+            return Err(Defect("a symbol that its table cannot code"));
+        }
         let words = &self.words[..self.emitted];
         out.reserve(4 * self.states.len() + 2 * words.len());
         out.extend(self.states.iter().flat_map(|x| ((x >> 16) as u16).to_le_bytes()));
         out.extend(self.states.iter().flat_map(|x| (*x as u16).to_le_bytes()));
         out.extend(words.iter().rev().flat_map(|word| word.to_le_bytes()));
+        Ok(())
     }
 }

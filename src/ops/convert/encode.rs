@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::plan::{Coding, Exact, Lossy, Plan, Quality};
+use super::plan::{Coding, Exact, Lossy, Plan};
 use crate::codec::encode::{Symbols, encode_block};
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::layout::BlockShape;
@@ -15,9 +15,8 @@ use crate::format::BlockMode;
 pub struct Encoded {
     pub mode: BlockMode,
     pub stored: Vec<u8>,
-    /// What was measured on the way; of 16-bit types under prime-sparse only the
-    /// histogram knows it.
-    pub quality: Quality,
+    /// Elements that are zero in the source.
+    pub zeros: u64,
 }
 
 /// Symbols and raw bits for each pattern of a 16-bit type: symbol in the low
@@ -74,36 +73,32 @@ fn count_zeros(dtype: Dtype, bytes: &[u8]) -> u64 {
 
 /// Encodes one block of whole elements.
 pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Encoded> {
-    let zeros = Quality { zeros: count_zeros(plan.dtype, bytes), ..Quality::default() };
-    let exact = |mode, stored| Ok(Encoded { mode, stored, quality: zeros });
-    if zeros.zeros == bytes.len() as u64 / plan.width() && bytes.iter().all(|&b| b == 0) {
-        return exact(BlockMode::Zeros, Vec::new());
+    let zeros = count_zeros(plan.dtype, bytes);
+    let encoded = |mode, stored| Ok(Encoded { mode, stored, zeros });
+    // What coding does not shrink is stored.
+    let smaller = |stored: Vec<u8>| {
+        if stored.len() < bytes.len() {
+            encoded(BlockMode::Coded, stored)
+        } else {
+            encoded(BlockMode::Stored, bytes.to_vec())
+        }
+    };
+    if zeros == bytes.len() as u64 / plan.width() && bytes.iter().all(|&b| b == 0) {
+        return encoded(BlockMode::Zeros, Vec::new());
     }
     match &plan.coding {
-        Coding::Stored => exact(BlockMode::Stored, bytes.to_vec()),
+        Coding::Stored => encoded(BlockMode::Stored, bytes.to_vec()),
         Coding::Zstd(level) => {
-            let stored = zstd::bulk::compress(bytes, *level)
-                .map_err(|e| Error::Invalid(format!("zstd failed to compress {} bytes: {e}", bytes.len())))?;
-            if stored.len() < bytes.len() {
-                exact(BlockMode::Coded, stored)
-            } else {
-                exact(BlockMode::Stored, bytes.to_vec())
-            }
+            let compressed = zstd::bulk::compress(bytes, *level);
+            smaller(compressed.map_err(|e| Error::Invalid(format!("zstd failed on {} bytes: {e}", bytes.len())))?)
         }
-        Coding::Lossless(exactly) => {
-            let Exact { params, split, code: code_of, table, .. } = &**exactly;
-            let stored = code(plan, params, table, bytes, |element| code_of.split(*split, element));
-            match stored {
-                Some(stored) if stored.len() < bytes.len() => exact(BlockMode::Coded, stored),
-                _ => exact(BlockMode::Stored, bytes.to_vec()),
-            }
+        Coding::Lossless(exact) => {
+            let Exact { params, split, code: fields, table, .. } = &**exact;
+            smaller(code(plan, params, table, bytes, |element| fields.split(*split, element))?)
         }
         Coding::PrimeSparse(lossy) => {
             let Lossy { params, quantiser, table, .. } = &**lossy;
-            let mut quality = Quality::default();
             let stored = if plan.dtype == Dtype::F32 {
-                let elements = bytes.as_chunks().0.iter().map(|&element| u32::from_le_bytes(element));
-                elements.for_each(|element| lossy.measure(element, 1, &mut quality));
                 code(plan, params, table, bytes, |element| quantiser.symbol(f32::from_bits(element as u32)))
             } else {
                 code(plan, params, table, bytes, |element| {
@@ -111,27 +106,19 @@ pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Enco
                     (pattern as u8, u64::from(pattern >> 8))
                 })
             };
-            match stored {
-                Some(stored) if stored.len() < bytes.len() => Ok(Encoded { mode: BlockMode::Coded, stored, quality }),
-                _ => {
-                    let quality = Quality { signal: quality.signal, ..zeros };
-                    Ok(Encoded { mode: BlockMode::Stored, stored: bytes.to_vec(), quality })
-                }
-            }
+            smaller(stored?)
         }
     }
 }
 
-/// Codes a block whose elements `split` turns into symbol and raw bits. None if the
-/// table cannot code one of the symbols: of F32, tables know only what its upper
-/// bits told.
+/// Codes a block whose elements `split` turns into symbol and raw bits.
 fn code(
     plan: &Plan,
     params: &SymbolParams,
     table: &EncodeTable,
     bytes: &[u8],
     split: impl Fn(u64) -> (u8, u64),
-) -> Option<Vec<u8>> {
+) -> Result<Vec<u8>> {
     WORK.with_borrow_mut(|work| match plan.width() {
         1 => work.code::<1>(plan, params, table, bytes, split),
         2 => work.code::<2>(plan, params, table, bytes, split),
@@ -148,7 +135,7 @@ impl Work {
         table: &EncodeTable,
         bytes: &[u8],
         split: impl Fn(u64) -> (u8, u64),
-    ) -> Option<Vec<u8>> {
+    ) -> Result<Vec<u8>> {
         self.symbols.clear();
         self.escape_positions.clear();
         self.escape_values.clear();
@@ -163,9 +150,6 @@ impl Work {
             self.escape_positions.push(i as u32);
             self.escape_values.extend_from_slice(&elements[i]);
         }
-        if plan.dtype == Dtype::F32 && !self.symbols.iter().all(|&symbol| table.can_code(symbol)) {
-            return None;
-        }
         let shape = BlockShape { elements: elements.len(), row_len: plan.row_len as usize, lanes: params.lanes };
         let block = Symbols {
             symbols: &self.symbols,
@@ -174,6 +158,8 @@ impl Work {
             row_steps: &[],
             row_classes: &[],
         };
-        Some(encode_block(params, &shape, std::slice::from_ref(table), &block, |i| split(element(i)).1))
+        encode_block(params, &shape, std::slice::from_ref(table), &block, |i| split(element(i)).1)
+            // The tables are made of the counts of these very elements.
+            .map_err(|_| Error::Invalid("the source changed while it was being converted".into()))
     }
 }

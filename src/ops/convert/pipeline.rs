@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::analyse::histogram;
+use super::analyse::{count_symbols, histogram};
 use super::encode::{Encoded, PatternTable, encode};
 use super::plan::{Coding, Plan, Quality, array_dtype, is_matrix};
 use super::report::{Report, TensorReport};
 use super::tree::{SourceFile, SourceKind, SourceTree};
 use super::{Options, Progress, Target};
 use crate::archive::ArchiveWriter;
+use crate::codec::histogram::Histogram;
 use crate::error::{Error, Result};
 use crate::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
 use crate::shard::ShardTensor;
@@ -21,6 +22,8 @@ use crate::source::{LocalFile, ReadAt};
 
 /// Working memory of a block being encoded: elements, symbols, words, output.
 const MEMORY_PER_BLOCK: u64 = 8 << 20;
+/// How often a budget that an F32 tensor turned out to exceed is lowered.
+const RECOUNTS: usize = 4;
 /// Blocks per thread between two hand-overs to the writer.
 const BLOCKS_PER_THREAD: u64 = 8;
 
@@ -32,7 +35,7 @@ struct Planned<'a> {
     at: u64,
     plan: Option<Plan>,
     tensor: Option<&'a ShardTensor>,
-    /// Of 16-bit types, from the histogram.
+    /// Of prime-sparse, known before it is encoded; else counted on the way.
     quality: Quality,
     spent: Duration,
 }
@@ -190,11 +193,7 @@ fn plan_tensor<'a>(
     if tensor.length > 0 && dtype.split().is_some() {
         let histogram = histogram(source, tensor, dtype, progress)?;
         if let Some(bits) = bits.filter(|_| is_matrix(tensor) && !options.keep.is_match(&tensor.name)) {
-            let names = tensor.name.len() as u64 + 8 * tensor.shape.len() as u64;
-            plan = Plan::lossy(dtype, &histogram, options.grid, bits, names);
-        }
-        if let Some(Plan { coding: Coding::PrimeSparse(lossy), .. }) = &plan {
-            histogram.for_each_pattern(|bits, count| lossy.measure(bits, count, &mut quality));
+            (plan, quality) = plan_lossy(options, bits, source, tensor, &histogram, progress)?;
         }
         plan = plan.or_else(|| Plan::lossless(dtype, &histogram));
     }
@@ -215,6 +214,39 @@ fn plan_tensor<'a>(
         quality,
         spent: start.elapsed(),
     })
+}
+
+/// The plan that meets the bits asked for, and what it does to the tensor; no plan if
+/// it cannot be done, or not in less than lossless coding takes.
+fn plan_lossy(
+    options: &Options,
+    bits: f64,
+    source: &LocalFile,
+    tensor: &ShardTensor,
+    histogram: &Histogram,
+    progress: &dyn Progress,
+) -> Result<(Option<Plan>, Quality)> {
+    let names = tensor.name.len() as u64 + 8 * tensor.shape.len() as u64;
+    let mut wanted = bits;
+    for _ in 0..RECOUNTS {
+        let mut plan = Plan::lossy(tensor.dtype, histogram, options.grid, wanted, names);
+        let Some(Plan { coding: Coding::PrimeSparse(lossy), .. }) = &mut plan else {
+            return Ok((None, Quality::default()));
+        };
+        let mut quality = Quality::default();
+        if tensor.dtype.bits() == 16 {
+            histogram.for_each_pattern(|bits, count| lossy.measure(bits, count, &mut quality));
+            return Ok((plan, quality));
+        }
+        let counts;
+        (counts, quality) = count_symbols(source, tensor, lossy, progress)?;
+        let over = lossy.recount(counts) / lossy.budget;
+        if over <= 1.001 {
+            return Ok((plan, quality));
+        }
+        wanted /= over;
+    }
+    Ok((None, Quality::default()))
 }
 
 /// Whether zstd takes 3 % or more off the beginning of a tensor.
@@ -249,9 +281,8 @@ fn encode_all<'a>(
                     let each = |i| encode_one(plan, &patterns, &planned.source, planned.at, i, progress);
                     (next..end).into_par_iter().map(each).collect::<Result<Vec<_>>>()
                 })?;
-                let known = plan.width() == 2 && matches!(plan.coding, Coding::PrimeSparse(_));
-                if !known {
-                    blocks.iter().for_each(|block| planned.quality.add(&block.quality));
+                if !matches!(plan.coding, Coding::PrimeSparse(_)) {
+                    planned.quality.zeros += blocks.iter().map(|block| block.zeros).sum::<u64>();
                 }
                 if writer.send(Message::Blocks(blocks)).is_err() {
                     return Ok(());

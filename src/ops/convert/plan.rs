@@ -68,6 +68,8 @@ pub struct Lossy {
     pub levels: Levels,
     pub table: EncodeTable,
     pub side: Vec<u8>,
+    /// Bits that the whole tensor may take, without overhead.
+    pub budget: f64,
     /// What this grid costs against the uniform one, in dB, where both were tried.
     pub grid_cost_db: Option<f64>,
 }
@@ -164,7 +166,7 @@ impl Plan {
         if Self::lossless(dtype, histogram).is_some_and(|plan| plan.estimated_bytes() < budget / 8.0) {
             return None;
         }
-        let lossy = Lossy::new(dtype, geometry.lanes, quantiser, cost);
+        let lossy = Lossy::new(dtype, geometry.lanes, quantiser, budget, cost);
         Some(geometry.plan(Coding::PrimeSparse(Box::new(lossy))))
     }
 
@@ -192,7 +194,7 @@ impl Plan {
 }
 
 impl Lossy {
-    fn new(dtype: Dtype, lanes: usize, quantiser: Quantiser, grid_cost_db: Option<f64>) -> Lossy {
+    fn new(dtype: Dtype, lanes: usize, quantiser: Quantiser, budget: f64, grid_cost_db: Option<f64>) -> Lossy {
         let params = SymbolParams {
             dtype,
             lanes,
@@ -208,14 +210,16 @@ impl Lossy {
                 centroids: false,
             }),
         };
-        let mut counts = quantiser.outcome.counts;
-        if dtype == Dtype::F32 {
-            allow_for_unseen(&mut counts);
-        }
-        let frequencies = [Frequencies::from_counts(&counts, 1)];
-        let side = SideContent { frequencies: &frequencies, ..Default::default() }.to_bytes();
-        let table = EncodeTable::new(&frequencies[0], 1);
-        Lossy { params, levels: quantiser.levels(), quantiser, table, side, grid_cost_db }
+        let (table, side) = tables(&quantiser.outcome.counts);
+        Lossy { params, levels: quantiser.levels(), quantiser, table, side, budget, grid_cost_db }
+    }
+
+    /// Takes what was counted in place of what the histogram said, and returns the
+    /// bits that the tensor will then take.
+    pub fn recount(&mut self, counts: [u64; ENTRIES]) -> f64 {
+        (self.table, self.side) = tables(&counts);
+        self.quantiser.outcome.counts = counts;
+        self.quantiser.bits(&counts, self.params.dtype)
     }
 
     /// Adds what an element of these bits contributes, `count` times.
@@ -239,16 +243,10 @@ impl Lossy {
     }
 }
 
-/// Of F32 the histogram knows the upper 16 bits: a value near a threshold may fall
-/// on a symbol that was not seen, next to those that were, or be an escape.
-fn allow_for_unseen(counts: &mut [u64; ENTRIES]) {
-    let mut seen = (1..ENTRIES).filter(|&s| counts[s] > 0);
-    let Some(first) = seen.next() else { return };
-    let last = seen.next_back().unwrap_or(first);
-    counts[0] = counts[0].max(1);
-    for count in &mut counts[first.saturating_sub(1).max(1)..=(last + 1).min(ENTRIES - 1)] {
-        *count = (*count).max(1);
-    }
+fn tables(counts: &[u64; ENTRIES]) -> (EncodeTable, Vec<u8>) {
+    let frequencies = [Frequencies::from_counts(counts, 1)];
+    let side = SideContent { frequencies: &frequencies, ..Default::default() }.to_bytes();
+    (EncodeTable::new(&frequencies[0], 1), side)
 }
 
 /// How an array is cut into blocks and lanes.
