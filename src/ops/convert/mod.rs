@@ -12,6 +12,7 @@ mod destination;
 mod encode;
 mod pipeline;
 mod plan;
+mod planner;
 mod report;
 mod tree;
 
