@@ -18,6 +18,7 @@ pub mod params;
 mod payload;
 pub mod side;
 pub mod sparse;
+pub mod trellis;
 
 use crate::error::Defect;
 use kernel::Isa;

@@ -1,0 +1,166 @@
+//! Trellis-coded quantisation: the encoder's search for the best path.
+//!
+//! Two quantisers share the levels of one fine grid, and a finite state machine
+//! driven by the parities of the indices says which of them is next (Marcellin and
+//! Fischer, IEEE Trans. Commun. 38(1), 1990; entropy-coded: Fischer and Wang, IEEE
+//! Trans. Inf. Theory 38(2), 1992). The union is as fine as a grid at twice the rate,
+//! and choosing the path well gains about 1 dB of the 1.53 that scalar quantisation
+//! leaves. The path is found by the Viterbi algorithm with the rate as part of the
+//! cost.
+//!
+//! All costs are 16-bit integers, so that every instruction set finds the same
+//! path and a vector holds as many trellises as it has 16-bit lanes.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use tables::{Metrics, Tables};
+
+use crate::codec::kernel::Isa;
+use crate::codec::layout::BlockShape;
+use crate::codec::params::Trellis;
+
+/// Trellises that are searched side by side.
+pub const GROUP: usize = 32;
+/// One step of the grid in the fixed-point numbers of the search.
+pub const UNIT: i32 = 1 << 13;
+/// Levels of one subset are four steps apart.
+pub const PERIOD: i32 = 4 * UNIT;
+/// Raw bits that the search covers: the word that it keeps per weight has seven bits
+/// for the number of whole periods.
+pub const MOST_RAW_BITS: u8 = 4;
+
+/// The machine of this number of states, 4 to 256, a power of two: Ungerboeck's codes
+/// for amplitude modulation (IEEE Trans. Inf. Theory 28(1), 1982; IEEE Commun. Mag.
+/// 25(2), 1987).
+pub fn ungerboeck(log2_states: u8) -> Option<Trellis> {
+    let (h0, h1) = match log2_states {
+        2 => (0o5, 0o2),
+        3 => (0o13, 0o4),
+        4 => (0o23, 0o4),
+        5 => (0o45, 0o10),
+        6 => (0o103, 0o24),
+        7 => (0o235, 0o126),
+        8 => (0o515, 0o362),
+        _ => return None,
+    };
+    Some(Trellis { log2_states, h0, h1 })
+}
+
+/// The elements of a block, little-endian, in element order.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// BF16.
+    Bf16(&'a [u8]),
+    F32(&'a [f32]),
+}
+
+impl Source<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Source::Bf16(bytes) => bytes.len() / 2,
+            Source::F32(values) => values.len(),
+        }
+    }
+
+    #[inline]
+    fn get(&self, i: usize) -> f32 {
+        match self {
+            Source::Bf16(bytes) => {
+                f32::from_bits(u32::from(u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]])) << 16)
+            }
+            Source::F32(values) => values[i],
+        }
+    }
+}
+
+/// A block to be searched.
+pub struct Search<'a> {
+    pub shape: BlockShape,
+    pub source: Source<'a>,
+    pub metrics: &'a Metrics,
+    /// Per row: 1 over the row's step factor, or empty.
+    pub row_scales: &'a [f32],
+    /// Per column: 1 over the column's step factor, or empty.
+    pub column_scales: &'a [f32],
+    /// Per row: which of the metrics' tables, or empty.
+    pub row_classes: &'a [u8],
+}
+
+/// What the search chose, in element order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Symbol + 32 times quantiser.
+    pub entries: Vec<u8>,
+    /// The raw bits, if there are any.
+    pub raw: Vec<u16>,
+    /// Index of each element that is beyond the grid, ascending.
+    pub escapes: Vec<u32>,
+}
+
+/// The memory of a search, to be used again.
+#[derive(Default)]
+pub struct Scratch {
+    /// A word per step and lane, see [`tables::pack`].
+    words: Vec<u16>,
+    /// A bit per step, state and lane: which predecessor won.
+    decisions: Vec<u32>,
+    escapes: Vec<u32>,
+}
+
+/// One step of one group of trellises: up to 32 neighbouring elements.
+#[derive(Debug, Clone, Copy)]
+struct GroupStep {
+    first: usize,
+    column: usize,
+    row: usize,
+    /// 1 to 32.
+    active: usize,
+}
+
+impl Search<'_> {
+    /// The steps of the trellises from `lane` on, in order.
+    fn steps(&self, lane: usize) -> impl DoubleEndedIterator<Item = GroupStep> + Clone + '_ {
+        self.shape.steps().filter(move |step| step.active > lane).map(move |step| GroupStep {
+            first: step.first + lane,
+            column: step.column + lane,
+            row: step.row,
+            active: (step.active - lane).min(GROUP),
+        })
+    }
+
+    fn scale_of_row(&self, row: usize) -> f32 {
+        self.metrics.scale * self.row_scales.get(row).copied().unwrap_or(1.0)
+    }
+
+    fn class_of_row(&self, row: usize) -> &Tables {
+        &self.metrics.classes[self.row_classes.get(row).map_or(0, |&class| usize::from(class))]
+    }
+
+    /// Finds the path of least cost for every lane.
+    pub fn run(&self, isa: Isa, scratch: &mut Scratch, choice: &mut Choice) {
+        let n = self.shape.elements;
+        assert_eq!(self.source.len(), n);
+        assert!(self.row_scales.is_empty() || self.row_scales.len() >= self.shape.rows());
+        assert!(self.row_classes.is_empty() || self.row_classes.len() >= self.shape.rows());
+        assert!(self.column_scales.is_empty() || self.column_scales.len() == self.shape.row_len);
+        choice.entries.clear();
+        choice.entries.resize(n, 0);
+        choice.raw.clear();
+        choice.raw.resize(if self.metrics.raw_bits > 0 { n } else { 0 }, 0);
+        scratch.escapes.clear();
+        for lane in (0..self.shape.lanes).step_by(GROUP) {
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => avx512::search(self, lane, scratch, choice),
+                _ => portable::search(self, lane, scratch, choice),
+            }
+        }
+        scratch.escapes.sort_unstable();
+        choice.escapes.clone_from(&scratch.escapes);
+    }
+}
