@@ -10,13 +10,14 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use upg::codec::decode_block_on;
-use upg::codec::encode::{Symbols, encode_block};
+use upg::codec::encode::{Symbols, encode_block, trellis_entries};
 use upg::codec::entropy::encode::EncodeTable;
 use upg::codec::entropy::frequencies::Frequencies;
 use upg::codec::kernel::Isa;
 use upg::codec::layout::BlockShape;
 use upg::codec::manifold::Grid;
-use upg::codec::params::{PrimeSparse, SymbolMap, SymbolParams, Trellis};
+use upg::codec::params::{ESCAPE, PrimeSparse, SymbolMap, SymbolParams, Trellis};
+use upg::codec::raw::Raw;
 use upg::codec::side::{Side, SideContent, contexts};
 use upg::dtype::Dtype;
 
@@ -110,9 +111,11 @@ fn prepare(setting: &Setting) -> Prepared {
         .map(|_| {
             let symbols: Vec<u8> =
                 (0..setting.elements).map(|_| quantiles[(random() * quantiles.len() as f64) as usize]).collect();
-            let raw: Vec<u8> = symbols.iter().map(|_| (random() * 256.0) as u8).collect();
+            let raw: Vec<u8> =
+                symbols.iter().map(|&symbol| if symbol == ESCAPE { 0 } else { (random() * 256.0) as u8 }).collect();
+            let raw = if params.raw_bits == 0 { Raw::None } else { Raw::U8(&raw) };
             let block = Symbols {
-                symbols: &symbols,
+                symbols: &trellis_entries(params, &shape, &symbols, raw),
                 row_steps: &vec![128; if params.row_steps() { shape.rows() } else { 0 }],
                 row_classes: &(0..shape.rows())
                     .filter(|_| params.row_classes)
@@ -120,7 +123,7 @@ fn prepare(setting: &Setting) -> Prepared {
                     .collect::<Vec<_>>(),
                 ..Default::default()
             };
-            encode_block(params, &shape, &tables, &block, |i| u64::from(raw[i])).unwrap_or_else(|e| panic!("{}", e.0))
+            encode_block(params, &shape, &tables, &block, raw).unwrap_or_else(|e| panic!("{}", e.0))
         })
         .collect();
     let bits = 8.0 * payloads.iter().map(Vec::len).sum::<usize>() as f64 / (blocks * setting.elements) as f64;

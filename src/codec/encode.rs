@@ -1,14 +1,16 @@
 //! Writing the payload of a block from symbols that were already chosen.
 
 use crate::codec::entropy::encode::{EncodeTable, Encoder};
-use crate::codec::layout::{BlockShape, Step};
+use crate::codec::layout::BlockShape;
 use crate::codec::params::{CONTEXT_ENTRIES, ESCAPE, SymbolParams};
+use crate::codec::raw::Raw;
 use crate::error::Defect;
 
 /// A block's symbols with all that goes beside them, in element order.
 #[derive(Debug, Default)]
 pub struct Symbols<'a> {
-    /// A symbol per element (below 32 with a trellis).
+    /// A table entry per element: its symbol, with a trellis plus 32 times the
+    /// quantiser (`docs/format.md`, 7.5).
     pub symbols: &'a [u8],
     /// Index within the block of each escape, ascending.
     pub escape_positions: &'a [u32],
@@ -20,65 +22,38 @@ pub struct Symbols<'a> {
     pub row_classes: &'a [u8],
 }
 
-/// Writes the payload of a block. `raw` gives the raw bits of an element (those of
-/// escapes are ignored); it is asked, and more than once, only if the array has any.
-/// The tables are those of the array's classes;
+/// Writes the payload of a block. The tables are those of the array's classes;
 /// fails if one of them cannot code a symbol that occurs.
 pub fn encode_block(
     params: &SymbolParams,
     shape: &BlockShape,
     tables: &[EncodeTable],
     block: &Symbols<'_>,
-    raw: impl Fn(usize) -> u64,
+    raw: Raw<'_>,
 ) -> Result<Vec<u8>, Defect> {
     let mut out = Vec::new();
     out.extend_from_slice(&(block.escape_positions.len() as u32).to_le_bytes());
     out.extend_from_slice(block.row_steps);
     out.extend_from_slice(block.row_classes);
-    if params.raw_bits > 0 {
-        for step in shape.steps() {
-            write_raw_bits(params.raw_bits, &step, block.symbols, &raw, &mut out);
-        }
-    }
+    raw.write(shape, params.raw_bits, &mut out);
     out.extend(block.escape_positions.iter().flat_map(|p| p.to_le_bytes()));
     out.extend_from_slice(block.escape_values);
 
-    let entries = trellis_entries(params, shape, block.symbols, &raw);
-    let entries = entries.as_deref().unwrap_or(block.symbols);
     let mut encoder = Encoder::new(shape.lanes, shape.elements);
     for step in shape.steps().rev() {
         let class = block.row_classes.get(step.row).map_or(0, |&class| usize::from(class));
-        encoder.step(&tables[class], &entries[step.first..step.first + step.active]);
+        encoder.step(&tables[class], &block.symbols[step.first..step.first + step.active]);
     }
     encoder.finish(&mut out)?;
     Ok(out)
 }
 
-fn write_raw_bits(raw_bits: u8, step: &Step, symbols: &[u8], raw: impl Fn(usize) -> u64, out: &mut Vec<u8>) {
-    let elements = step.first..step.first + step.active;
-    let values = elements.map(|i| if symbols[i] == ESCAPE { 0 } else { raw(i) });
-    for plane in 0..raw_bits / 8 {
-        out.extend(values.clone().map(|raw| (raw >> (8 * plane)) as u8));
-    }
-    for bit in (raw_bits & !7)..raw_bits {
-        let start = out.len();
-        out.resize(start + step.active.div_ceil(8), 0);
-        for (lane, raw) in values.clone().enumerate() {
-            out[start + lane / 8] |= ((raw >> bit & 1) as u8) << (lane % 8);
-        }
-    }
-}
-
-/// With a trellis: the table entry of each element, which depends on the path
-/// through the trellis that the lane's earlier indices took.
-fn trellis_entries(
-    params: &SymbolParams,
-    shape: &BlockShape,
-    symbols: &[u8],
-    raw: impl Fn(usize) -> u64,
-) -> Option<Vec<u8>> {
-    let trellis = params.trellis()?;
+/// The table entry of each element from its symbol: with a trellis it depends on the
+/// path that the lane's earlier indices took. For encoders that choose symbols
+/// without walking the trellis.
+pub fn trellis_entries(params: &SymbolParams, shape: &BlockShape, symbols: &[u8], raw: Raw<'_>) -> Vec<u8> {
     let mut entries = symbols.to_vec();
+    let Some(trellis) = params.trellis() else { return entries };
     let mut states = vec![0u16; shape.lanes];
     for step in shape.steps() {
         for (lane, state) in states[..step.active].iter_mut().enumerate() {
@@ -89,12 +64,12 @@ fn trellis_entries(
             let parity = if symbol == ESCAPE {
                 0
             } else if params.raw_bits == 0 {
-                u16::from(symbol)
+                symbol & 1
             } else {
-                raw(element) as u16
+                raw.parity(element)
             };
-            *state = trellis.next(*state, parity & 1);
+            *state = trellis.next(*state, u16::from(parity));
         }
     }
-    Some(entries)
+    entries
 }

@@ -16,6 +16,7 @@ pub mod lossless;
 pub mod manifold;
 pub mod params;
 mod payload;
+pub mod raw;
 pub mod side;
 pub mod sparse;
 pub mod trellis;

@@ -2,13 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::encode::{Symbols, encode_block};
+use super::encode::{Symbols, encode_block, trellis_entries};
 use super::entropy::encode::EncodeTable;
 use super::entropy::frequencies::Frequencies;
 use super::float::{from_bits, to_bits};
 use super::layout::BlockShape;
 use super::manifold::{Grid, Levels, step_factor, trellis_level};
 use super::params::*;
+use super::raw::Raw;
 use super::side::{Side, SideContent, contexts};
 use super::*;
 use crate::dtype::{Dtype, Split};
@@ -87,7 +88,12 @@ fn cases() -> impl Strategy<Value = Case> {
         escapes.dedup();
         Case {
             row_len,
-            raw: (0..elements).map(|_| (next() << 33 ^ next() << 20 ^ next()) & ((1 << params.raw_bits) - 1)).collect(),
+            raw: (0..elements)
+                .map(|i| {
+                    let raw = (next() << 33 ^ next() << 20 ^ next()) & ((1 << params.raw_bits) - 1);
+                    if symbols[i] == ESCAPE { 0 } else { raw }
+                })
+                .collect(),
             escapes: escapes.into_iter().map(|i| (i, (0..width).map(|_| next() as u8).collect())).collect(),
             row_steps: (0..rows).filter(|_| params.row_steps()).map(|_| 96 + next() as u8 % 64).collect(),
             row_classes: (0..rows).filter(|_| params.row_classes).map(|_| next() as u8 % params.classes).collect(),
@@ -138,13 +144,13 @@ impl Case {
     fn encode(&self) -> Vec<u8> {
         let tables: Vec<_> = self.frequencies().iter().map(|f| EncodeTable::new(f, contexts(&self.params))).collect();
         let block = Symbols {
-            symbols: &self.symbols,
+            symbols: &trellis_entries(&self.params, &self.shape(), &self.symbols, Raw::U64(&self.raw)),
             escape_positions: &self.escapes.iter().map(|e| e.0).collect::<Vec<_>>(),
             escape_values: &self.escapes.iter().flat_map(|e| e.1.clone()).collect::<Vec<_>>(),
             row_steps: &self.row_steps,
             row_classes: &self.row_classes,
         };
-        encode_block(&self.params, &self.shape(), &tables, &block, |i| self.raw[i])
+        encode_block(&self.params, &self.shape(), &tables, &block, Raw::U64(&self.raw))
             .expect("every symbol has a frequency")
     }
 
@@ -156,7 +162,7 @@ impl Case {
         for step in self.shape().steps() {
             for (lane, state) in states[..step.active].iter_mut().enumerate() {
                 let i = step.first + lane;
-                let raw = if self.symbols[i] == ESCAPE { 0 } else { self.raw[i] };
+                let raw = self.raw[i];
                 let bits = match &self.params.map {
                     SymbolMap::Lossless(split) => {
                         let high = (raw >> split.shift) << (split.shift + split.bits);

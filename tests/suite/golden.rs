@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use upg::archive::{Archive, ArchiveWriter};
-use upg::codec::encode::{Symbols, encode_block};
+use upg::codec::encode::{Symbols, encode_block, trellis_entries};
 use upg::codec::entropy::encode::EncodeTable;
 use upg::codec::entropy::frequencies::Frequencies;
 use upg::codec::layout::BlockShape;
 use upg::codec::manifold::Grid;
 use upg::codec::params::{ESCAPE, PrimeSparse, SymbolMap, SymbolParams, Trellis};
+use upg::codec::raw::Raw;
 use upg::codec::side::{SideContent, contexts};
 use upg::dtype::Dtype;
 use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
@@ -220,10 +221,11 @@ fn write_hooks(path: &Path, hooks: &Hooks) {
                 (alphabet / 2 + (random.gaussian() * spread) as i32).clamp(0, alphabet - 1) as u8
             })
             .collect();
-        let raw: Vec<u64> = symbols.iter().map(|_| random.next() % (1 << hooks.raw_bits)).collect();
+        let mut raw: Vec<u64> = symbols.iter().map(|_| random.next() % (1 << hooks.raw_bits)).collect();
         let escapes: Vec<u32> = (0..shape.elements as u32).filter(|&i| symbols[i as usize] == ESCAPE).collect();
+        escapes.iter().for_each(|&i| raw[i as usize] = 0);
         let block = Symbols {
-            symbols: &symbols,
+            symbols: &trellis_entries(&params, &shape, &symbols, Raw::U64(&raw)),
             escape_positions: &escapes,
             escape_values: &random.bytes(width * escapes.len()),
             row_steps: &(0..rows).map(|_| 120 + (random.next() % 16) as u8).collect::<Vec<_>>()
@@ -231,7 +233,8 @@ fn write_hooks(path: &Path, hooks: &Hooks) {
             row_classes: &(0..rows).map(|_| (random.next() % u64::from(hooks.classes)) as u8).collect::<Vec<_>>()
                 [..if params.row_classes { rows } else { 0 }],
         };
-        let stored = encode_block(&params, &shape, &tables, &block, |i| raw[i]).expect("every symbol has a frequency");
+        let stored =
+            encode_block(&params, &shape, &tables, &block, Raw::U64(&raw)).expect("every symbol has a frequency");
         let record = writer.add_block(BlockMode::Coded, &stored).expect("a block");
         first_block.get_or_insert(record);
     }

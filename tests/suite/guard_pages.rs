@@ -4,13 +4,14 @@
 use std::ops::{Deref, DerefMut};
 
 use upg::codec::decode_block_on;
-use upg::codec::encode::{Symbols, encode_block};
+use upg::codec::encode::{Symbols, encode_block, trellis_entries};
 use upg::codec::entropy::encode::EncodeTable;
 use upg::codec::entropy::frequencies::Frequencies;
 use upg::codec::kernel::Isa;
 use upg::codec::layout::BlockShape;
 use upg::codec::manifold::Grid;
-use upg::codec::params::{PrimeSparse, SymbolMap, SymbolParams, Trellis};
+use upg::codec::params::{ESCAPE, PrimeSparse, SymbolMap, SymbolParams, Trellis};
+use upg::codec::raw::Raw;
 use upg::codec::side::{Side, SideContent, contexts};
 use upg::dtype::Dtype;
 
@@ -114,15 +115,16 @@ fn nothing_is_touched_beyond_the_slices() {
                 let side = Side::parse(&params, row_len, &side.to_bytes()).expect("a side block");
                 let alphabet = 64 / contexts as u64;
                 let symbols: Vec<u8> = (0..elements).map(|_| (random.next() % alphabet) as u8).collect();
-                let raw: Vec<u64> = symbols.iter().map(|_| random.next() % (1 << raw_bits)).collect();
+                let raw: Vec<u64> =
+                    symbols.iter().map(|&s| if s == ESCAPE { 0 } else { random.next() % (1 << raw_bits) }).collect();
                 let block = Symbols {
-                    symbols: &symbols,
+                    symbols: &trellis_entries(&params, &shape, &symbols, Raw::U64(&raw)),
                     row_steps: &vec![130; if params.row_steps() { shape.rows() } else { 0 }],
                     ..Default::default()
                 };
                 let table = [EncodeTable::new(&frequencies[0], contexts)];
-                let payload =
-                    encode_block(&params, &shape, &table, &block, |i| raw[i]).expect("every symbol has a frequency");
+                let payload = encode_block(&params, &shape, &table, &block, Raw::U64(&raw))
+                    .expect("every symbol has a frequency");
                 let payload = Guarded::new(&payload);
                 let mut outputs = Vec::new();
                 for isa in Isa::available() {

@@ -7,6 +7,7 @@ use crate::codec::encode::{Symbols, encode_block};
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::layout::BlockShape;
 use crate::codec::params::{ESCAPE, SymbolParams};
+use crate::codec::raw::Raw;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::format::BlockMode;
@@ -44,6 +45,7 @@ impl PatternTable {
 #[derive(Default)]
 struct Work {
     symbols: Vec<u8>,
+    raw: Vec<u64>,
     escape_positions: Vec<u32>,
     escape_values: Vec<u8>,
 }
@@ -145,7 +147,12 @@ impl Work {
             word[..WIDTH].copy_from_slice(&elements[i]);
             u64::from_le_bytes(word)
         };
-        self.symbols.extend((0..elements.len()).map(|i| split(element(i)).0));
+        self.raw.clear();
+        for i in 0..elements.len() {
+            let (symbol, raw) = split(element(i));
+            self.symbols.push(symbol);
+            self.raw.push(if symbol == ESCAPE { 0 } else { raw });
+        }
         for (i, _) in self.symbols.iter().enumerate().filter(|(_, symbol)| **symbol == ESCAPE) {
             self.escape_positions.push(i as u32);
             self.escape_values.extend_from_slice(&elements[i]);
@@ -158,7 +165,7 @@ impl Work {
             row_steps: &[],
             row_classes: &[],
         };
-        encode_block(params, &shape, std::slice::from_ref(table), &block, |i| split(element(i)).1)
+        encode_block(params, &shape, std::slice::from_ref(table), &block, Raw::U64(&self.raw))
             // The tables are made of the counts of these very elements.
             .map_err(|_| Error::Invalid("the source changed while it was being converted".into()))
     }
