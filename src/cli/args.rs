@@ -6,7 +6,7 @@ use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 
 use super::size;
 use crate::codec::manifold::Grid;
-use crate::ops::convert::BITS;
+use crate::ops::convert::{BITS, GridChoice};
 
 /// Make a model 5 times smaller than BF16, or losslessly a third smaller, in a
 /// file that upg-mount shows as ordinary safetensors again.
@@ -57,10 +57,17 @@ pub struct Convert {
     #[arg(long, value_name = "GLOB")]
     pub keep: Vec<globset::Glob>,
 
-    /// Integers that the groups of weights lie at; prime gives way to uniform
-    /// where it would cost more than 0.15 dB
-    #[arg(long, value_enum, default_value_t = GridArg::Prime)]
+    /// Integers that the groups of weights lie at; auto takes the better per tensor
+    #[arg(long, value_enum, default_value_t = GridArg::Auto)]
     pub grid: GridArg,
+
+    /// States of the trellis: more take longer and err less; 1 is no trellis
+    #[arg(long, value_enum, default_value_t = Effort::States8)]
+    pub effort: Effort,
+
+    /// Give every matrix the same bits per weight; else the output head gets more
+    #[arg(long)]
+    pub flat: bool,
 
     /// Threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -100,15 +107,50 @@ pub struct Info {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum GridArg {
+    Auto,
     Prime,
     Uniform,
 }
 
-impl From<GridArg> for Grid {
-    fn from(grid: GridArg) -> Grid {
+impl From<GridArg> for GridChoice {
+    fn from(grid: GridArg) -> GridChoice {
         match grid {
-            GridArg::Prime => Grid::Prime,
-            GridArg::Uniform => Grid::Uniform,
+            GridArg::Auto => GridChoice::Auto,
+            GridArg::Prime => GridChoice::Only(Grid::Prime),
+            GridArg::Uniform => GridChoice::Only(Grid::Uniform),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Effort {
+    #[value(name = "1")]
+    States1,
+    #[value(name = "4")]
+    States4,
+    #[value(name = "8")]
+    States8,
+    #[value(name = "16")]
+    States16,
+    #[value(name = "32")]
+    States32,
+    #[value(name = "64")]
+    States64,
+    #[value(name = "max")]
+    States256,
+}
+
+impl Effort {
+    /// Binary logarithm of the states, 0 without a trellis.
+    pub fn log2_states(self) -> u8 {
+        match self {
+            Effort::States1 => 0,
+            Effort::States4 => 2,
+            Effort::States8 => 3,
+            Effort::States16 => 4,
+            Effort::States32 => 5,
+            Effort::States64 => 6,
+            Effort::States256 => 8,
         }
     }
 }

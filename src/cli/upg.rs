@@ -42,6 +42,8 @@ fn run_convert(args: &Convert) -> Result<ExitCode> {
             (false, None) => Target::Bits(args.bits),
         },
         grid: args.grid.into(),
+        log2_states: args.effort.log2_states(),
+        flat: args.flat,
         keep: globs(&args.keep)?,
         threads: args.threads.map_or_else(cores, usize::from),
         memory: args.memory,

@@ -13,11 +13,13 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod design;
 mod portable;
 mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use design::{Design, Sample};
 pub use tables::{Metrics, Tables};
 
 use crate::codec::kernel::Isa;

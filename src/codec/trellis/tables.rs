@@ -14,6 +14,8 @@ use crate::codec::params::{CONTEXT_ENTRIES, ENTRIES, Trellis};
 pub const ROWS: usize = 16;
 /// What a unit of squared distance, one squared step, weighs.
 pub const SQUARE: f64 = (UNIT as f64) * (UNIT as f64) / 65536.0;
+/// Squared steps that a bit is worth at high rates: 2 ln 2 times the noise.
+const WORTH_OF_BITS: f64 = 0.36;
 /// Three of these and three squared periods together stay below 65536.
 const DEAREST: f64 = 5400.0;
 
@@ -102,11 +104,12 @@ impl Metrics {
     ) -> Metrics {
         assert!(raw_bits <= MOST_RAW_BITS);
         let largest = 30u32 << raw_bits;
-        // With raw bits the tables are too coarse to stop at the last level.
-        let top = if raw_bits == 0 { (largest + 1) * UNIT as u32 - 1 } else { (largest - 4) * UNIT as u32 };
-        // An escape costs its bytes and its place, at the price of the trade.
-        let beyond = (lambda * 56.0).sqrt().min(f64::from(2 * largest)) * f64::from(UNIT);
-        let limit = if raw_bits == 0 { largest * UNIT as u32 } else { top } + beyond as u32;
+        // With raw bits the thresholds are half a period everywhere, and must not lead
+        // beyond the last level.
+        let top = if raw_bits == 0 { (largest + 1) * UNIT as u32 - 1 } else { (largest - 1) * UNIT as u32 - 1 };
+        // What is farther from the last level than that is worth an escape's 50 bits.
+        let beyond = (WORTH_OF_BITS * 50.0).sqrt().min(f64::from(2 * largest)) * f64::from(UNIT);
+        let limit = largest * UNIT as u32 + beyond as u32;
         Metrics {
             trellis,
             scale: UNIT as f32 / step,

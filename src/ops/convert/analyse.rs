@@ -3,9 +3,10 @@
 use rayon::prelude::*;
 
 use super::Progress;
-use super::plan::{Lossy, Quality};
+use super::quality::Quality;
 use crate::codec::histogram::Histogram;
 use crate::codec::params::ENTRIES;
+use crate::codec::sparse::Quantiser;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::shard::ShardTensor;
@@ -14,56 +15,81 @@ use crate::source::{LocalFile, ReadAt};
 /// Bytes that a thread reads at a time.
 const CHUNK: u64 = 8 << 20;
 
-/// Counts the upper bits of all elements of a tensor, on all threads of the pool.
-pub fn histogram(source: &LocalFile, tensor: &ShardTensor, dtype: Dtype, progress: &dyn Progress) -> Result<Histogram> {
-    chunks(source, tensor, progress, |bytes| {
-        let mut histogram = Histogram::new(dtype);
-        histogram.add(bytes);
-        histogram
-    })
-    .try_reduce(|| Histogram::new(dtype), |a, b| Ok(a.merge(&b)))
+/// What a look at every element says.
+pub struct Survey {
+    pub histogram: Histogram,
+    /// Root mean square of the finite elements of each row, if asked for.
+    pub rms: Vec<f32>,
 }
 
-/// What the histogram of F32, of the upper 16 bits, does not tell exactly: how often
-/// each symbol occurs, and what the quantiser does to the tensor.
+/// Looks at all elements of a tensor, on all threads of the pool. `row_len`: of rows
+/// to be measured, at most a chunk long.
+pub fn survey(
+    source: &LocalFile,
+    tensor: &ShardTensor,
+    dtype: Dtype,
+    row_len: Option<u64>,
+    progress: &dyn Progress,
+) -> Result<Survey> {
+    let width = u64::from(dtype.bits() / 8);
+    let row_bytes = row_len.unwrap_or(1) * width;
+    chunks(source, tensor, CHUNK / row_bytes * row_bytes, progress, |bytes| {
+        let mut histogram = Histogram::new(dtype);
+        histogram.add(bytes);
+        let rms = row_len.map_or_else(Vec::new, |_| {
+            bytes
+                .chunks(row_bytes as usize)
+                .map(|row| rms(Quality::measure(dtype, row, row).signal, row.len(), width))
+                .collect()
+        });
+        Survey { histogram, rms }
+    })
+    .try_reduce(
+        || Survey { histogram: Histogram::new(dtype), rms: Vec::new() },
+        |a, mut b| {
+            let mut rms = a.rms;
+            rms.append(&mut b.rms);
+            Ok(Survey { histogram: a.histogram.merge(&b.histogram), rms })
+        },
+    )
+}
+
+fn rms(signal: f64, bytes: usize, width: u64) -> f32 {
+    (signal * width as f64 / bytes.max(1) as f64).sqrt() as f32
+}
+
+/// How often each symbol occurs: the histogram of F32, of the upper 16 bits, does not
+/// tell exactly.
 pub fn count_symbols(
     source: &LocalFile,
     tensor: &ShardTensor,
-    lossy: &Lossy,
+    quantiser: &Quantiser,
     progress: &dyn Progress,
-) -> Result<([u64; ENTRIES], Quality)> {
-    let chunks: Vec<([u64; ENTRIES], Quality)> = chunks(source, tensor, progress, |bytes| {
-        let (mut counts, mut quality) = ([0; ENTRIES], Quality::default());
+) -> Result<[u64; ENTRIES]> {
+    chunks(source, tensor, CHUNK, progress, |bytes| {
+        let mut counts = [0; ENTRIES];
         for &element in bytes.as_chunks().0 {
-            let element = u32::from_le_bytes(element);
-            counts[usize::from(lossy.quantiser.symbol(f32::from_bits(element)).0)] += 1;
-            lossy.measure(element, 1, &mut quality);
+            counts[usize::from(quantiser.symbol(f32::from_le_bytes(element)).0)] += 1;
         }
-        (counts, quality)
+        counts
     })
-    .collect::<Result<_>>()?;
-    // In order: sums of f64 depend on it, and the file must not depend on threads.
-    let (mut counts, mut quality) = ([0; ENTRIES], Quality::default());
-    for (of_chunk, quality_of_chunk) in &chunks {
-        counts.iter_mut().zip(of_chunk).for_each(|(sum, count)| *sum += count);
-        quality.add(quality_of_chunk);
-    }
-    Ok((counts, quality))
+    .try_reduce(|| [0; ENTRIES], |a, b| Ok(std::array::from_fn(|i| a[i] + b[i])))
 }
 
-/// Reads a tensor in chunks, on all threads of the pool.
+/// Reads a tensor in chunks of so many bytes, on all threads of the pool.
 fn chunks<T: Send>(
     source: &LocalFile,
     tensor: &ShardTensor,
+    chunk: u64,
     progress: &dyn Progress,
     each: impl Fn(&[u8]) -> T + Sync + Send,
 ) -> impl IndexedParallelIterator<Item = Result<T>> {
-    (0..tensor.length.div_ceil(CHUNK) as usize).into_par_iter().map(move |i| {
+    (0..tensor.length.div_ceil(chunk) as usize).into_par_iter().map(move |i| {
         if progress.cancelled() {
             return Err(Error::Cancelled);
         }
-        let start = i as u64 * CHUNK;
-        let mut bytes = vec![0; CHUNK.min(tensor.length - start) as usize];
+        let start = i as u64 * chunk;
+        let mut bytes = vec![0; chunk.min(tensor.length - start) as usize];
         source.read_exact_at(&mut bytes, tensor.offset + start)?;
         Ok(each(&bytes))
     })

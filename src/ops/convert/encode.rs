@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 
 use super::plan::{Coding, Exact, Lossy, Plan};
+use super::quality::Quality;
+use crate::codec::decode_block;
 use crate::codec::encode::{Symbols, encode_block};
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::layout::BlockShape;
@@ -16,8 +18,8 @@ use crate::format::BlockMode;
 pub struct Encoded {
     pub mode: BlockMode,
     pub stored: Vec<u8>,
-    /// Elements that are zero in the source.
-    pub zeros: u64,
+    /// What became of the elements; of prime-sparse without a trellis the plan knows.
+    pub quality: Quality,
 }
 
 /// Symbols and raw bits for each pattern of a 16-bit type: symbol in the low
@@ -51,6 +53,7 @@ struct Work {
 }
 
 thread_local! {
+    static DECODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static WORK: RefCell<Work> = RefCell::default();
 }
 
@@ -73,44 +76,64 @@ fn count_zeros(dtype: Dtype, bytes: &[u8]) -> u64 {
     }
 }
 
-/// Encodes one block of whole elements.
-pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Encoded> {
-    let zeros = count_zeros(plan.dtype, bytes);
-    let encoded = |mode, stored| Ok(Encoded { mode, stored, zeros });
+/// Encodes block number `i` of an array, whole elements.
+pub fn encode(plan: &Plan, patterns: &PatternTable, i: u64, bytes: &[u8]) -> Result<Encoded> {
+    let zeros = || Quality { zeros: count_zeros(plan.dtype, bytes), ..Quality::default() };
+    let uncoded = |mode, stored, quality| Ok(Encoded { mode, stored, quality });
     // What coding does not shrink is stored.
     let smaller = |stored: Vec<u8>| {
-        if stored.len() < bytes.len() {
-            encoded(BlockMode::Coded, stored)
-        } else {
-            encoded(BlockMode::Stored, bytes.to_vec())
-        }
+        let shrunk = stored.len() < bytes.len();
+        let mode = if shrunk { BlockMode::Coded } else { BlockMode::Stored };
+        uncoded(mode, if shrunk { stored } else { bytes.to_vec() }, zeros())
     };
-    if zeros == bytes.len() as u64 / plan.width() && bytes.iter().all(|&b| b == 0) {
-        return encoded(BlockMode::Zeros, Vec::new());
+    if bytes.iter().all(|&b| b == 0) {
+        return uncoded(BlockMode::Zeros, Vec::new(), zeros());
     }
-    match &plan.coding {
-        Coding::Stored => encoded(BlockMode::Stored, bytes.to_vec()),
+    let stored = match &plan.coding {
+        Coding::Stored => return uncoded(BlockMode::Stored, bytes.to_vec(), zeros()),
         Coding::Zstd(level) => {
             let compressed = zstd::bulk::compress(bytes, *level);
-            smaller(compressed.map_err(|e| Error::Invalid(format!("zstd failed on {} bytes: {e}", bytes.len())))?)
+            let failed = |e| Error::Invalid(format!("zstd failed on {} bytes: {e}", bytes.len()));
+            return smaller(compressed.map_err(failed)?);
         }
         Coding::Lossless(exact) => {
             let Exact { params, split, code: fields, table, .. } = &**exact;
-            smaller(code(plan, params, table, bytes, |element| fields.split(*split, element))?)
+            return smaller(code(plan, params, table, bytes, |element| fields.split(*split, element))?);
         }
         Coding::PrimeSparse(lossy) => {
             let Lossy { params, quantiser, table, .. } = &**lossy;
-            let stored = if plan.dtype == Dtype::F32 {
+            if plan.dtype == Dtype::F32 {
                 code(plan, params, table, bytes, |element| quantiser.symbol(f32::from_bits(element as u32)))
             } else {
                 code(plan, params, table, bytes, |element| {
                     let pattern = patterns.0[element as usize & 0xFFFF];
                     (pattern as u8, u64::from(pattern >> 8))
                 })
-            };
-            smaller(stored?)
+            }?
         }
+        Coding::Trellis(coding) => coding.encode(plan.row_len, i * u64::from(plan.block_elems), bytes)?,
+    };
+    if stored.len() >= bytes.len() {
+        return uncoded(BlockMode::Stored, bytes.to_vec(), Quality::measure(plan.dtype, bytes, bytes));
     }
+    let quality = decoded_quality(plan, &stored, bytes)?;
+    uncoded(BlockMode::Coded, stored, quality)
+}
+
+/// What a prime-sparse block decodes to, compared with what it was made from: the
+/// figures in the report and in the file are of the bytes that a reader will get.
+fn decoded_quality(plan: &Plan, stored: &[u8], bytes: &[u8]) -> Result<Quality> {
+    let (params, side) = match &plan.coding {
+        Coding::PrimeSparse(lossy) => (&lossy.params, &lossy.parsed),
+        Coding::Trellis(coding) => (&coding.params, &coding.parsed),
+        _ => return Ok(Quality::default()),
+    };
+    DECODED.with_borrow_mut(|decoded| {
+        decoded.resize(bytes.len(), 0);
+        decode_block(params, side, plan.row_len as usize, stored, decoded)
+            .map_err(|defect| Error::Invalid(format!("a block that was just coded does not decode: {}", defect.0)))?;
+        Ok(Quality::measure(plan.dtype, bytes, decoded))
+    })
 }
 
 /// Codes a block whose elements `split` turns into symbol and raw bits.

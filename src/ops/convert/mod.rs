@@ -7,14 +7,20 @@
 //! encoder share one pool of threads. What is written does not depend on their
 //! number.
 
+mod allocate;
 mod analyse;
+mod budget;
 mod destination;
 mod encode;
 mod pipeline;
 mod plan;
 mod planner;
+mod quality;
 mod report;
+mod roles;
+mod rows;
 mod tree;
+mod trellis;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -38,6 +44,23 @@ pub enum Target {
     Lossless,
 }
 
+/// Which integers the groups of weights may lie at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GridChoice {
+    /// The better of both, for each tensor.
+    Auto,
+    Only(Grid),
+}
+
+impl GridChoice {
+    pub fn name(self) -> &'static str {
+        match self {
+            GridChoice::Auto => "auto",
+            GridChoice::Only(grid) => grid.name(),
+        }
+    }
+}
+
 /// Fewest and most bits per weight that may be asked for.
 pub const BITS: std::ops::RangeInclusive<f64> = 1.0..=12.0;
 
@@ -46,7 +69,11 @@ pub struct Options {
     /// A file if it ends in `.upg`, else a directory.
     pub output: PathBuf,
     pub target: Target,
-    pub grid: Grid,
+    pub grid: GridChoice,
+    /// Binary logarithm of the trellis states: 2 to 8, or 0 for no trellis.
+    pub log2_states: u8,
+    /// The same bits for every matrix.
+    pub flat: bool,
     /// Tensors to store exactly.
     pub keep: GlobSet,
     pub threads: usize,

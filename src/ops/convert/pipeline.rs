@@ -1,15 +1,18 @@
 //! Planner, encoder and writer, joined by bounded channels.
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::budget::{Account, Budget};
 use super::encode::{Encoded, PatternTable, encode};
-use super::plan::{Coding, Plan, Quality};
-use super::planner::{Planned, bits_per_weight, plan_all};
+use super::plan::{BLOCK_RECORD_BYTES, Coding, Plan, index_bytes};
+use super::planner::{Planned, plan_all};
+use super::quality::Quality;
 use super::report::{Report, TensorReport};
+use super::roles::Names;
 use super::tree::{SourceFile, SourceTree};
 use super::{Options, Progress};
 use crate::archive::ArchiveWriter;
@@ -35,7 +38,10 @@ pub fn run(options: &Options, tree: &SourceTree, archive: &Path, progress: &dyn 
         .num_threads(threads)
         .build()
         .map_err(|e| Error::Invalid(format!("cannot start {threads} threads: {e}")))?;
-    let bits = pool.install(|| bits_per_weight(options, tree, progress))?;
+    let config = tree.text_of("config.json");
+    let names = Names::new(tree.tensors().map(|tensor| tensor.name.as_str()), config.as_deref());
+    let budget = pool.install(|| Budget::new(options, tree, &names, progress))?;
+    let bits = budget.as_ref().map(|budget| budget.average);
     let batch = (threads as u64 * BLOCKS_PER_THREAD).min(options.memory / 4 / MEMORY_PER_BLOCK).max(1);
     let writer = ArchiveWriter::create(archive)?;
 
@@ -43,11 +49,13 @@ pub fn run(options: &Options, tree: &SourceTree, archive: &Path, progress: &dyn 
         // A plan is small; its encode table is not, so few of them wait.
         let (plan_sender, plans) = sync_channel(2);
         let (block_sender, blocks) = sync_channel(2);
-        let pool = &pool;
-        let planner = scope.spawn(move || plan_all(options, bits, pool, tree, plan_sender, progress));
+        let (pool, names) = (&pool, &names);
+        let (taken_sender, taken) = channel();
+        let account = budget.map(|budget| Account::new(budget, taken));
+        let planner = scope.spawn(move || plan_all(options, names, account, pool, tree, plan_sender, progress));
         let metadata = metadata(options, bits);
         let writer = scope.spawn(move || write_all(writer, tree, &metadata, blocks));
-        let encoded = encode_all(pool, batch, plans, block_sender, progress);
+        let encoded = encode_all(pool, batch, plans, block_sender, taken_sender, progress);
         // Whoever fails hangs up on the others, who then end without an error of
         // their own, but for the writer: it must not take an end for the end.
         let planned = planner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -60,7 +68,7 @@ fn metadata(options: &Options, bits: Option<f64>) -> String {
     let keep = !options.keep.is_empty();
     serde_json::json!({
         "generator": concat!("upg ", env!("CARGO_PKG_VERSION")),
-        "options": { "bits": bits, "lossless": bits.is_none(), "grid": options.grid.name(), "keep": keep },
+        "options": { "bits": bits, "lossless": bits.is_none(), "grid": options.grid.name(), "states": 1u32 << options.log2_states, "flat": options.flat, "keep": keep },
     })
     .to_string()
 }
@@ -70,6 +78,7 @@ fn encode_all<'a>(
     batch: u64,
     plans: Receiver<(Option<Box<Planned<'a>>>, &'a SourceFile)>,
     writer: SyncSender<Message<'a>>,
+    taken: Sender<u64>,
     progress: &dyn Progress,
 ) -> Result<()> {
     for (planned, file) in plans {
@@ -80,7 +89,9 @@ fn encode_all<'a>(
             continue;
         };
         let start = Instant::now();
+        let mut stored = 0;
         if let Some(plan) = &planned.plan {
+            stored += side_of(plan).map_or(0, |side| side.len() as u64 + BLOCK_RECORD_BYTES);
             let patterns = PatternTable::new(plan);
             let mut next = 0;
             while next < plan.block_count() {
@@ -89,8 +100,9 @@ fn encode_all<'a>(
                     let each = |i| encode_one(plan, &patterns, &planned.source, planned.at, i, progress);
                     (next..end).into_par_iter().map(each).collect::<Result<Vec<_>>>()
                 })?;
-                if !matches!(plan.coding, Coding::PrimeSparse(_)) {
-                    planned.quality.zeros += blocks.iter().map(|block| block.zeros).sum::<u64>();
+                for block in &blocks {
+                    planned.quality.add(&block.quality);
+                    stored += block.stored.len() as u64 + BLOCK_RECORD_BYTES;
                 }
                 if writer.send(Message::Blocks(blocks)).is_err() {
                     return Ok(());
@@ -99,6 +111,10 @@ fn encode_all<'a>(
             }
         }
         planned.spent += start.elapsed();
+        if let Some(tensor) = planned.tensor.filter(|_| planned.budgeted) {
+            // The planner may be done and gone.
+            let _ = taken.send(stored + index_bytes(tensor));
+        }
         if writer.send(Message::ExtentEnds(planned)).is_err() {
             return Ok(());
         }
@@ -121,7 +137,7 @@ fn encode_one(
     let start = i * block_bytes;
     let mut bytes = vec![0; block_bytes.min(plan.elements * plan.width() - start) as usize];
     source.read_exact_at(&mut bytes, at + start)?;
-    let encoded = encode(plan, patterns, &bytes)?;
+    let encoded = encode(plan, patterns, i, &bytes)?;
     progress.advance(bytes.len() as u64);
     Ok(encoded)
 }
@@ -152,8 +168,8 @@ fn write_all(
                     stored += side_of(plan).map_or(0, |side| side.len() as u64);
                     planned.extent.array = Some(writer.add_array(&array));
                     if let Some(tensor) = planned.tensor {
-                        let index = 24 * (block_count + u64::from(array.side_block.is_some())) + 80;
-                        let index = index + 40 + tensor.name.len() as u64 + 8 * tensor.shape.len() as u64;
+                        let records = block_count + u64::from(array.side_block.is_some());
+                        let index = BLOCK_RECORD_BYTES * records + index_bytes(tensor);
                         report.add(TensorReport::new(tensor, plan, &array, stored + index, planned.spent));
                     }
                 } else if let Some(tensor) = planned.tensor {
@@ -183,6 +199,7 @@ fn side_of(plan: &Plan) -> Option<&[u8]> {
     match &plan.coding {
         Coding::Lossless(exact) => Some(&exact.side),
         Coding::PrimeSparse(lossy) => Some(&lossy.side),
+        Coding::Trellis(coding) => Some(&coding.side),
         Coding::Stored | Coding::Zstd(_) => None,
     }
 }
@@ -193,6 +210,7 @@ fn finish_array(writer: &mut ArchiveWriter, plan: &Plan, first_block: u32, quali
         Coding::Zstd(_) => Codec::Zstd,
         Coding::Lossless(exact) => Codec::Symbols(exact.params),
         Coding::PrimeSparse(lossy) => Codec::Symbols(lossy.params),
+        Coding::Trellis(coding) => Codec::Symbols(coding.params),
     };
     let side_block = side_of(plan).map(|side| writer.add_block(BlockMode::Coded, side)).transpose()?;
     Ok(ArrayInfo {

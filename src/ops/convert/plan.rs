@@ -1,13 +1,13 @@
 //! How each tensor is to be coded, decided from its histogram.
 
+use super::trellis::TrellisPlan;
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::entropy::frequencies::Frequencies;
-use crate::codec::float::{from_bits, to_bits};
 use crate::codec::histogram::Histogram;
 use crate::codec::lossless::FieldCode;
-use crate::codec::manifold::{Grid, Levels};
+use crate::codec::manifold::Grid;
 use crate::codec::params::{ENTRIES, LANE_UNIT, PrimeSparse, SymbolMap, SymbolParams};
-use crate::codec::side::SideContent;
+use crate::codec::side::{Side, SideContent};
 use crate::codec::sparse::Quantiser;
 use crate::dtype::{Dtype, Split};
 use crate::shard::ShardTensor;
@@ -23,16 +23,18 @@ const STEPS_PER_ROW: u64 = 16;
 const LEAST_MATRIX: u64 = 4096;
 /// Fewer elements than this are stored as they are.
 const LEAST_CODED: u64 = 2048;
-/// What the prime grid may cost against the uniform one before it is given up.
-const PRIME_COST_DB: f64 = 0.15;
-
 /// What the entropy coder takes beyond the entropy, with states of 32 bits and
 /// frequencies of 16: measured as 0.05 to 0.15 %.
-const CODER_LOSS: f64 = 0.0012;
+pub const CODER_LOSS: f64 = 0.0012;
 
 /// Bytes of the index per block, and per tensor without names and shape.
-const INDEX_BYTES_PER_BLOCK: u64 = 24;
+pub const BLOCK_RECORD_BYTES: u64 = 24;
 const INDEX_BYTES_PER_TENSOR: u64 = 80 + 40;
+
+/// Bytes of the index that a tensor takes, besides its blocks.
+pub fn index_bytes(tensor: &ShardTensor) -> u64 {
+    INDEX_BYTES_PER_TENSOR + tensor.name.len() as u64 + 8 * tensor.shape.len() as u64
+}
 
 /// An array about to be encoded.
 pub struct Plan {
@@ -49,7 +51,9 @@ pub enum Coding {
     /// Zstandard at this level, block by block.
     Zstd(i32),
     Lossless(Box<Exact>),
+    /// Prime-sparse without a trellis.
     PrimeSparse(Box<Lossy>),
+    Trellis(Box<TrellisPlan>),
 }
 
 /// Lossless with all that encoding needs.
@@ -65,29 +69,13 @@ pub struct Exact {
 pub struct Lossy {
     pub params: SymbolParams,
     pub quantiser: Quantiser,
-    pub levels: Levels,
     pub table: EncodeTable,
     pub side: Vec<u8>,
+    pub parsed: Side,
     /// Bits that the whole tensor may take, without overhead.
     pub budget: f64,
     /// What this grid costs against the uniform one, in dB, where both were tried.
     pub grid_cost_db: Option<f64>,
-}
-
-/// Sums that become SNR and sparsity.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Quality {
-    pub signal: f64,
-    pub noise: f64,
-    pub zeros: u64,
-}
-
-impl Quality {
-    pub fn add(&mut self, other: &Quality) {
-        self.signal += other.signal;
-        self.noise += other.noise;
-        self.zeros += other.zeros;
-    }
 }
 
 /// Whether a tensor may be stored lossily: a matrix of floating-point numbers
@@ -140,34 +128,29 @@ impl Plan {
         (plan.estimated_bytes() < (elements * u64::from(dtype.bits() / 8)) as f64).then_some(plan)
     }
 
-    /// Lossily, with at most `bits` bits per weight for everything that the
-    /// tensor adds to the file; `names` are the bytes of its name and shape.
-    /// None if it cannot be done, or if lossless coding takes less.
-    pub fn lossy(dtype: Dtype, histogram: &Histogram, grid: Grid, bits: f64, names: u64) -> Option<Plan> {
-        let elements = histogram.total();
+    /// Lossily without a trellis, on the best of `grids`, with at most `bits` bits per
+    /// weight for everything that the tensor adds to the file. None if it cannot be done.
+    pub fn scalar(tensor: &ShardTensor, histogram: &Histogram, grids: &[Grid], bits: f64) -> Option<Plan> {
+        let (dtype, elements) = (tensor.dtype, histogram.total());
         let geometry = Geometry::new(dtype, elements);
-        let overhead = geometry.overhead(2 * ENTRIES as u64) + INDEX_BYTES_PER_TENSOR + names;
+        let overhead = geometry.overhead(2 * ENTRIES as u64) + index_bytes(tensor);
         let budget = (bits * elements as f64 - 8.0 * overhead as f64) / (1.0 + CODER_LOSS);
         let values = histogram.values();
-        let uniform = Quantiser::search(&values, Grid::Uniform, budget, dtype);
-        let prime = match grid {
-            Grid::Prime => Quantiser::search(&values, Grid::Prime, budget, dtype),
-            Grid::Uniform => None,
-        };
+        let on = |grid| grids.contains(&grid).then(|| Quantiser::search(&values, grid, budget, dtype)).flatten();
+        let (prime, uniform) = (on(Grid::Prime), on(Grid::Uniform));
         let cost = prime
             .as_ref()
             .zip(uniform.as_ref())
             .map(|(prime, uniform)| 10.0 * (prime.outcome.noise / uniform.outcome.noise).log10());
-        let quantiser = match (prime, uniform, cost) {
-            (Some(prime), None, _) => prime,
-            (Some(prime), _, Some(cost)) if cost <= PRIME_COST_DB => prime,
-            (_, uniform, _) => uniform?,
-        };
-        if Self::lossless(dtype, histogram).is_some_and(|plan| plan.estimated_bytes() < budget / 8.0) {
-            return None;
-        }
+        let quantiser =
+            [uniform, prime].into_iter().flatten().min_by(|a, b| a.outcome.noise.total_cmp(&b.outcome.noise))?;
         let lossy = Lossy::new(dtype, geometry.lanes, quantiser, budget, cost);
         Some(geometry.plan(Coding::PrimeSparse(Box::new(lossy))))
+    }
+
+    /// Whether a losslessly coded array will take no more than so many bits per weight.
+    pub fn takes_at_most(&self, bits: f64) -> bool {
+        8.0 * self.estimated_bytes() <= bits * self.elements as f64
     }
 
     pub fn block_count(&self) -> u64 {
@@ -210,80 +193,79 @@ impl Lossy {
                 centroids: false,
             }),
         };
-        let (table, side) = tables(&quantiser.outcome.counts);
-        Lossy { params, levels: quantiser.levels(), quantiser, table, side, budget, grid_cost_db }
+        let (table, side, parsed) = tables(&params, &quantiser.outcome.counts);
+        Lossy { params, quantiser, table, side, parsed, budget, grid_cost_db }
     }
 
     /// Takes what was counted in place of what the histogram said, and returns the
     /// bits that the tensor will then take.
     pub fn recount(&mut self, counts: [u64; ENTRIES]) -> f64 {
-        (self.table, self.side) = tables(&counts);
+        (self.table, self.side, self.parsed) = tables(&self.params, &counts);
         self.quantiser.outcome.counts = counts;
         self.quantiser.bits(&counts, self.params.dtype)
     }
+}
 
-    /// Adds what an element of these bits contributes, `count` times.
-    #[inline]
-    pub fn measure(&self, bits: u32, count: u64, quality: &mut Quality) {
-        let value = from_bits(self.params.dtype, bits);
-        if !value.is_finite() {
-            return;
-        }
-        let decoded = match self.quantiser.index(value) {
-            None => value,
-            Some(index) => {
-                let decoded = Quantiser::value(&self.levels, self.quantiser.step, index);
-                from_bits(self.params.dtype, to_bits(self.params.dtype, decoded))
-            }
-        };
-        let (value, count_f) = (f64::from(value), count as f64);
-        quality.signal += count_f * value * value;
-        quality.noise += count_f * (value - f64::from(decoded)).powi(2);
-        quality.zeros += if decoded == 0.0 { count } else { 0 };
+fn tables(params: &SymbolParams, counts: &[u64; ENTRIES]) -> (EncodeTable, Vec<u8>, Side) {
+    let frequencies = Frequencies::from_counts(counts, 1);
+    let table = EncodeTable::new(&frequencies, 1);
+    let frequencies = [frequencies];
+    let bytes = SideContent { frequencies: &frequencies, ..Default::default() }.to_bytes();
+    let side = Side::parse(params, 1, &bytes).unwrap_or_else(|_| unreachable!("frequencies made to be valid"));
+    (table, bytes, side)
+}
+
+/// 24 bits per lane and block: 128 lanes cost 0.4 % of 250,000 weights.
+fn lanes_for(block_elems: u64) -> usize {
+    match block_elems {
+        0..0x1_0000 => LANE_UNIT,
+        0x1_0000..0x6_0000 => 2 * LANE_UNIT,
+        _ => 4 * LANE_UNIT,
     }
 }
 
-fn tables(counts: &[u64; ENTRIES]) -> (EncodeTable, Vec<u8>) {
-    let frequencies = [Frequencies::from_counts(counts, 1)];
-    let side = SideContent { frequencies: &frequencies, ..Default::default() }.to_bytes();
-    (EncodeTable::new(&frequencies[0], 1), side)
-}
-
 /// How an array is cut into blocks and lanes.
-struct Geometry {
+pub struct Geometry {
     dtype: Dtype,
     elements: u64,
-    lanes: usize,
-    row_len: u64,
+    pub lanes: usize,
+    pub row_len: u64,
     block_elems: u32,
 }
 
 impl Geometry {
     /// Nothing here is per row or column, so rows can have any length.
-    fn new(dtype: Dtype, elements: u64) -> Geometry {
-        let most = BLOCK_BYTES / u64::from(dtype.bits() / 8);
-        let blocks = elements.div_ceil(most);
+    pub fn new(dtype: Dtype, elements: u64) -> Geometry {
+        let blocks = elements.div_ceil(Self::most_elements(dtype));
         let even = elements.div_ceil(blocks);
-        // 24 bits per lane and block: 128 lanes cost 0.4 % of 250,000 weights.
-        let lanes = if even >= 1 << 18 {
-            4 * LANE_UNIT
-        } else if even >= 1 << 16 {
-            2 * LANE_UNIT
-        } else {
-            LANE_UNIT
-        };
+        let lanes = lanes_for(even);
         let row_len = STEPS_PER_ROW * lanes as u64;
         let block_elems = even.next_multiple_of(row_len) as u32;
         Geometry { dtype, elements, lanes, row_len, block_elems }
     }
 
-    /// Bytes besides the symbols: side block, lanes' states, records of blocks.
-    fn overhead(&self, side: u64) -> u64 {
-        let blocks = self.elements.div_ceil(u64::from(self.block_elems));
-        side + INDEX_BYTES_PER_BLOCK + blocks * (4 + 3 * self.lanes as u64 + INDEX_BYTES_PER_BLOCK)
+    /// With the rows of the tensor, of which one must fit a block.
+    pub fn of_rows(dtype: Dtype, elements: u64, row_len: u64) -> Geometry {
+        let rows = elements.div_ceil(row_len);
+        let blocks = rows.div_ceil(Self::most_elements(dtype) / row_len);
+        let block_elems = rows.div_ceil(blocks) * row_len;
+        let lanes = lanes_for(block_elems).min((row_len as usize).next_multiple_of(LANE_UNIT));
+        let lanes = if lanes.is_power_of_two() { lanes } else { lanes.next_power_of_two() / 2 };
+        Geometry { dtype, elements, lanes, row_len, block_elems: block_elems as u32 }
     }
 
-    fn plan(self, coding: Coding) -> Plan {
+    /// What a block holds at most.
+    pub fn most_elements(dtype: Dtype) -> u64 {
+        BLOCK_BYTES / u64::from(dtype.bits() / 8)
+    }
+
+    /// Bytes besides the symbols: side block, lanes' states, records of blocks.
+    pub fn overhead(&self, side: u64) -> u64 {
+        let blocks = self.elements.div_ceil(u64::from(self.block_elems));
+        side + BLOCK_RECORD_BYTES + blocks * (4 + 3 * self.lanes as u64 + BLOCK_RECORD_BYTES)
+    }
+
+    pub fn plan(self, coding: Coding) -> Plan {
         Plan {
             dtype: self.dtype,
             elements: self.elements,

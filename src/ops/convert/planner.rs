@@ -4,12 +4,18 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use super::analyse::{count_symbols, histogram};
-use super::plan::{Coding, Plan, Quality, array_dtype, is_matrix};
+use super::analyse::{Survey, count_symbols, survey};
+use super::budget::{Account, is_lossy};
+use super::plan::{Coding, Geometry, Plan, array_dtype};
+use super::quality::Quality;
+use super::roles::{Names, Role};
 use super::tree::{SourceFile, SourceKind, SourceTree};
-use super::{Options, Progress, Target};
+use super::trellis::{Matrix, extend_values};
+use super::{GridChoice, Options, Progress};
 use crate::codec::histogram::Histogram;
-use crate::error::{Error, Result};
+use crate::codec::manifold::Grid;
+use crate::codec::trellis::ungerboeck;
+use crate::error::Result;
 use crate::format::{Extent, ExtentKind};
 use crate::shard::ShardTensor;
 use crate::source::{LocalFile, ReadAt};
@@ -25,65 +31,18 @@ pub struct Planned<'a> {
     pub at: u64,
     pub plan: Option<Plan>,
     pub tensor: Option<&'a ShardTensor>,
-    /// Of prime-sparse, known before it is encoded; else counted on the way.
+    /// Whether its size goes to the account.
+    pub budgeted: bool,
+    /// Added up as blocks are encoded.
     pub quality: Quality,
     pub spent: Duration,
-}
-
-/// Bits per weight that the target means, or None for lossless.
-pub fn bits_per_weight(options: &Options, tree: &SourceTree, progress: &dyn Progress) -> Result<Option<f64>> {
-    let ratio = match options.target {
-        Target::Lossless => return Ok(None),
-        Target::Bits(bits) => return Ok(Some(bits)),
-        Target::Ratio(ratio) => ratio,
-    };
-    let (mut exact, mut weights) = (0.0, 0u64);
-    for file in &tree.files {
-        let source = LocalFile::open(&file.location)?;
-        let SourceKind::Shard(shard) = &file.kind else {
-            exact += compressed_bytes(&source, file.size)?;
-            continue;
-        };
-        exact += compressed_bytes(&source, shard.header_len)?;
-        for tensor in &shard.tensors {
-            if is_matrix(tensor) && !options.keep.is_match(&tensor.name) {
-                weights += tensor.elements();
-                continue;
-            }
-            let plan = match array_dtype(tensor.dtype) {
-                dtype if dtype.split().is_some() && tensor.length > 0 => {
-                    Plan::lossless(dtype, &histogram(&source, tensor, dtype, progress)?)
-                }
-                _ => None,
-            };
-            exact += plan.map_or(tensor.length as f64, |plan| plan.estimated_bytes());
-        }
-    }
-    let wanted = tree.shard_bytes() as f64 / ratio;
-    let bits = 8.0 * (wanted - exact) / weights.max(1) as f64;
-    if !super::BITS.contains(&bits) {
-        let what = format!(
-            "a ratio of {ratio} would need {bits:.2} bits per weight for what is not stored exactly; \
-             from {} to {} are possible",
-            super::BITS.start(),
-            super::BITS.end()
-        );
-        return Err(Error::Invalid(what));
-    }
-    Ok(Some(bits))
-}
-
-/// What the beginning of a file takes in the archive, more or less.
-fn compressed_bytes(source: &LocalFile, length: u64) -> Result<f64> {
-    let mut bytes = vec![0; length as usize];
-    source.read_exact_at(&mut bytes, 0)?;
-    Ok(zstd::bulk::compress(&bytes, 3).map_or(length, |compressed| compressed.len() as u64) as f64)
 }
 
 /// Plans every extent and sends it on; a file ends with a plan of None.
 pub fn plan_all<'a>(
     options: &Options,
-    bits: Option<f64>,
+    names: &Names<'_>,
+    mut account: Option<Account>,
     pool: &rayon::ThreadPool,
     tree: &'a SourceTree,
     plans: SyncSender<(Option<Box<Planned<'a>>>, &'a SourceFile)>,
@@ -97,6 +56,7 @@ pub fn plan_all<'a>(
             at: 0,
             plan: (length > 0).then(|| Plan::bytes(length, 9)),
             tensor: None,
+            budgeted: false,
             quality: Quality::default(),
             spent: Duration::ZERO,
         };
@@ -107,7 +67,12 @@ pub fn plan_all<'a>(
             SourceKind::Shard(shard) => {
                 let mut going = send(bytes(ExtentKind::Header, shard.header_len));
                 for tensor in &shard.tensors {
-                    let planned = pool.install(|| plan_tensor(options, bits, &source, tensor, progress))?;
+                    let bits = account
+                        .as_mut()
+                        .filter(|_| is_lossy(options, tensor))
+                        .map(|account| account.next(tensor.elements()));
+                    let planner = Planner { options, names, tree, source: &source, tensor, progress };
+                    let planned = pool.install(|| planner.plan(bits))?;
                     going = going && send(planned);
                     if !going {
                         break;
@@ -127,74 +92,117 @@ fn extent(kind: ExtentKind, offset: u64, length: u64) -> Extent {
     Extent { offset, length, kind, name: String::new(), dtype: None, shape: Vec::new(), array: None }
 }
 
-fn plan_tensor<'a>(
-    options: &Options,
-    bits: Option<f64>,
-    source: &Arc<LocalFile>,
+/// Plans one tensor.
+struct Planner<'a, 'b> {
+    options: &'b Options,
+    names: &'b Names<'b>,
+    tree: &'b SourceTree,
+    source: &'b Arc<LocalFile>,
     tensor: &'a ShardTensor,
-    progress: &dyn Progress,
-) -> Result<Planned<'a>> {
-    let start = Instant::now();
-    let dtype = array_dtype(tensor.dtype);
-    let mut quality = Quality::default();
-    let mut plan = None;
-    if tensor.length > 0 && dtype.split().is_some() {
-        let histogram = histogram(source, tensor, dtype, progress)?;
-        if let Some(bits) = bits.filter(|_| is_matrix(tensor) && !options.keep.is_match(&tensor.name)) {
-            (plan, quality) = plan_lossy(options, bits, source, tensor, &histogram, progress)?;
-        }
-        plan = plan.or_else(|| Plan::lossless(dtype, &histogram));
-    }
-    if plan.is_none() && tensor.length > 0 {
-        let elements = tensor.length / u64::from(dtype.bits() / 8);
-        plan = Some(Plan::opaque(dtype, elements, zstd_helps(source, tensor)?));
-    }
-    let mut extent = extent(ExtentKind::Tensor, tensor.offset, tensor.length);
-    extent.name = tensor.name.clone();
-    extent.dtype = Some(tensor.dtype);
-    extent.shape = tensor.shape.clone();
-    Ok(Planned {
-        extent,
-        source: source.clone(),
-        at: tensor.offset,
-        plan,
-        tensor: Some(tensor),
-        quality,
-        spent: start.elapsed(),
-    })
+    progress: &'b dyn Progress,
 }
 
-/// The plan that meets the bits asked for, and what it does to the tensor; no plan if
-/// it cannot be done, or not in less than lossless coding takes.
-fn plan_lossy(
-    options: &Options,
-    bits: f64,
-    source: &LocalFile,
-    tensor: &ShardTensor,
-    histogram: &Histogram,
-    progress: &dyn Progress,
-) -> Result<(Option<Plan>, Quality)> {
-    let names = tensor.name.len() as u64 + 8 * tensor.shape.len() as u64;
-    let mut wanted = bits;
-    for _ in 0..RECOUNTS {
-        let mut plan = Plan::lossy(tensor.dtype, histogram, options.grid, wanted, names);
-        let Some(Plan { coding: Coding::PrimeSparse(lossy), .. }) = &mut plan else {
-            return Ok((None, Quality::default()));
-        };
-        let mut quality = Quality::default();
-        if tensor.dtype.bits() == 16 {
-            histogram.for_each_pattern(|bits, count| lossy.measure(bits, count, &mut quality));
-            return Ok((plan, quality));
+impl<'a> Planner<'a, '_> {
+    /// `bits`: per weight, if it is to be stored lossily.
+    fn plan(&self, bits: Option<f64>) -> Result<Planned<'a>> {
+        let (source, tensor, start) = (self.source, self.tensor, Instant::now());
+        let dtype = array_dtype(tensor.dtype);
+        let mut plan = None;
+        if tensor.length > 0 && dtype.split().is_some() {
+            let row_len = tensor.shape.last().copied().unwrap_or(1);
+            let rows = bits.filter(|_| row_len <= Geometry::most_elements(dtype)).map(|_| row_len);
+            let survey = survey(source, tensor, dtype, rows, self.progress)?;
+            let lossless = Plan::lossless(dtype, &survey.histogram);
+            plan = match bits {
+                Some(bits) if !lossless.as_ref().is_some_and(|plan| plan.takes_at_most(bits)) => {
+                    self.plan_lossy(bits, &survey)?
+                }
+                _ => None,
+            };
+            plan = plan.or(lossless);
         }
-        let counts;
-        (counts, quality) = count_symbols(source, tensor, lossy, progress)?;
-        let over = lossy.recount(counts) / lossy.budget;
-        if over <= 1.001 {
-            return Ok((plan, quality));
+        if plan.is_none() && tensor.length > 0 {
+            let elements = tensor.length / u64::from(dtype.bits() / 8);
+            plan = Some(Plan::opaque(dtype, elements, zstd_helps(source, tensor)?));
         }
-        wanted /= over;
+        let mut extent = extent(ExtentKind::Tensor, tensor.offset, tensor.length);
+        extent.name = tensor.name.clone();
+        extent.dtype = Some(tensor.dtype);
+        extent.shape = tensor.shape.clone();
+        Ok(Planned {
+            extent,
+            source: source.clone(),
+            at: tensor.offset,
+            plan,
+            tensor: Some(tensor),
+            budgeted: bits.is_some(),
+            quality: Quality::default(),
+            spent: start.elapsed(),
+        })
     }
-    Ok((None, Quality::default()))
+
+    /// The plan that meets the bits asked for, by a trellis if there is one that does;
+    /// none if nothing does.
+    fn plan_lossy(&self, bits: f64, survey: &Survey) -> Result<Option<Plan>> {
+        let grids: &[Grid] = match self.options.grid {
+            GridChoice::Auto => &[Grid::Uniform, Grid::Prime],
+            GridChoice::Only(Grid::Prime) => &[Grid::Prime],
+            GridChoice::Only(Grid::Uniform) => &[Grid::Uniform],
+        };
+        if let Some(trellis) = ungerboeck(self.options.log2_states) {
+            let matrix = Matrix {
+                source: self.source,
+                tensor: self.tensor,
+                rms: &survey.rms,
+                steps_by_row: self.names.role(&self.tensor.name) != Role::Linear,
+                gains: &self.gains()?,
+            };
+            if let Some(plan) = matrix.plan(grids, trellis, bits)? {
+                return Ok(Some(plan));
+            }
+        }
+        self.plan_scalar(bits, grids, &survey.histogram)
+    }
+
+    fn plan_scalar(&self, bits: f64, grids: &[Grid], histogram: &Histogram) -> Result<Option<Plan>> {
+        let mut wanted = bits;
+        for _ in 0..RECOUNTS {
+            let mut plan = Plan::scalar(self.tensor, histogram, grids, wanted);
+            let Some(Plan { coding: Coding::PrimeSparse(lossy), .. }) = &mut plan else { return Ok(None) };
+            if self.tensor.dtype.bits() <= 16 {
+                return Ok(plan);
+            }
+            let counts = count_symbols(self.source, self.tensor, &lossy.quantiser, self.progress)?;
+            let over = lossy.recount(counts) / lossy.budget;
+            if over <= 1.001 {
+                return Ok(plan);
+            }
+            wanted /= over;
+        }
+        Ok(None)
+    }
+
+    /// What the norm before this matrix multiplies its inputs by; empty if unknown.
+    fn gains(&self) -> Result<Vec<f32>> {
+        let columns = self.tensor.shape.last().copied().unwrap_or(0);
+        let Some(norm) = self.names.norm_before(&self.tensor.name) else { return Ok(Vec::new()) };
+        for file in &self.tree.files {
+            let SourceKind::Shard(shard) = &file.kind else { continue };
+            let Some(tensor) = shard.tensors.iter().find(|tensor| tensor.name == norm) else { continue };
+            if tensor.elements() != columns || !tensor.dtype.can_be_lossy() {
+                break;
+            }
+            let mut bytes = vec![0; tensor.length as usize];
+            LocalFile::open(&file.location)?.read_exact_at(&mut bytes, tensor.offset)?;
+            let mut gains = Vec::new();
+            extend_values(tensor.dtype, &bytes, &mut gains);
+            if self.names.gain_less_one {
+                gains.iter_mut().for_each(|gain| *gain += 1.0);
+            }
+            return Ok(gains);
+        }
+        Ok(Vec::new())
+    }
 }
 
 /// Whether zstd takes 3 % or more off the beginning of a tensor.

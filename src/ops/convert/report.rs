@@ -81,6 +81,7 @@ impl TensorReport {
             grid: array.codec.prime_sparse().map(|p| p.grid.name()),
             prime_cost_db: match &plan.coding {
                 Coding::PrimeSparse(lossy) => lossy.grid_cost_db,
+                Coding::Trellis(coding) => coding.grid_cost_db,
                 _ => None,
             },
             stored_bytes: stored,

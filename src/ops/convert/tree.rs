@@ -42,6 +42,12 @@ const LARGEST_OTHER: u64 = 64 << 20;
 const MAX_DEPTH: usize = 16;
 
 impl SourceTree {
+    /// The text of one of the other files, if it is there.
+    pub fn text_of(&self, path: &str) -> Option<String> {
+        let file = self.files.iter().find(|file| file.path == path)?;
+        fs::read_to_string(&file.location).ok()
+    }
+
     /// Finds the files below `source`; `output` is passed over if it is there.
     pub fn scan(source: &Path, output: &Path) -> Result<SourceTree> {
         let location = source.canonicalize().map_err(|e| Error::io(source, e))?;

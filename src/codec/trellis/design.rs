@@ -1,0 +1,355 @@
+//! The choice of step, tables and grid for a tensor, from a sample of it.
+//!
+//! Rates depend on the tables, the tables on the choices of the search, and these on
+//! the rates and the step: a few rounds of search, count and adjust settle all of it
+//! (as in the design of entropy-constrained quantisers: Chou, Lookabaugh and Gray,
+//! IEEE Trans. ASSP 37(1), 1989).
+
+use super::{Choice, MOST_RAW_BITS, Metrics, Scratch, Search, Source};
+use crate::codec::entropy::frequencies::Frequencies;
+use crate::codec::kernel::Isa;
+use crate::codec::layout::BlockShape;
+use crate::codec::manifold::{Grid, Levels, TRELLIS_CENTRE, trellis_level};
+use crate::codec::params::{CONTEXT_ENTRIES, ENTRIES, ESCAPE, Trellis};
+
+/// Squared steps that a bit is worth, where the rates of all levels are known. The
+/// high-rate theory says 2 ln 2 times the noise of 0.26 squared steps; a little more
+/// is measured as best at all rates up to 4 bits.
+const LAMBDA: f64 = 0.42;
+/// The same with raw bits: levels that share a symbol share its price, so that it
+/// says little about each.
+const LAMBDA_RAW: f64 = 0.1;
+/// Rounds of search, count and adjust over a part of the sample, until tables and
+/// choices agree: at low rates they approach each other slowly.
+const COARSE_ROUNDS: usize = 24;
+/// Every so many rows of the sample are such a part.
+const COARSE_ROWS: usize = 8;
+/// Fewest rows that are worth it.
+const LEAST_COARSE: usize = 64;
+/// Rounds over all of it.
+const ROUNDS: usize = 8;
+/// Close enough to the bits asked for, in bits per weight.
+const CLOSE: f64 = 0.0002;
+/// Rounds after which it may be close enough.
+const LEAST_ROUNDS: usize = 3;
+/// Most bits per weight before which the search without raw bits is worth trying, and
+/// least after which each further raw bit is.
+const WITHOUT_RAW: f64 = 4.3;
+const EACH_RAW: f64 = 3.6;
+
+/// Rows of a tensor, to be looked at in place of it.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Rows of `row_len` values; only the last may be short.
+    pub values: Vec<f32>,
+    pub row_len: usize,
+    pub lanes: usize,
+    /// As those of [`Search`].
+    pub row_scales: Vec<f32>,
+    pub column_scales: Vec<f32>,
+    pub row_classes: Vec<u8>,
+    pub classes: usize,
+    /// Bits of an escape: its place and its element.
+    pub escape_bits: f64,
+}
+
+impl Sample {
+    fn shape(&self) -> BlockShape {
+        BlockShape { elements: self.values.len(), row_len: self.row_len, lanes: self.lanes }
+    }
+
+    /// Every so many rows of it.
+    fn part(&self) -> Option<Sample> {
+        fn pick<T: Copy>(all: &[T]) -> Vec<T> {
+            all.iter().step_by(COARSE_ROWS).copied().collect()
+        }
+        let rows: Vec<&[f32]> = self.values.chunks_exact(self.row_len).step_by(COARSE_ROWS).collect();
+        (rows.len() >= LEAST_COARSE).then(|| Sample {
+            values: rows.concat(),
+            row_scales: pick(&self.row_scales),
+            row_classes: pick(&self.row_classes),
+            ..self.clone()
+        })
+    }
+}
+
+/// A quantiser for a tensor.
+#[derive(Debug, Clone)]
+pub struct Design {
+    pub trellis: Trellis,
+    pub grid: Grid,
+    /// Value of a unit of the integer grid.
+    pub step: f32,
+    pub raw_bits: u8,
+    pub frequencies: Vec<Frequencies>,
+    /// Bits per weight of the sample: symbols, raw bits and escapes.
+    pub bits: f64,
+    /// Mean squared error of the sample, with row and column steps divided out.
+    pub noise: f64,
+    /// Where each entry lies, in steps of the level grid.
+    values: [f64; ENTRIES],
+}
+
+impl Design {
+    /// The quantiser of least noise at `bits` per weight on each of `grids`, where there
+    /// is one: not for constant or wild tensors.
+    pub fn find(isa: Isa, sample: &Sample, trellis: Trellis, grids: &[Grid], bits: f64) -> Vec<Design> {
+        let Some(spread) = spread(sample) else { return Vec::new() };
+        let part = sample.part();
+        let mut found = Vec::new();
+        for raw_bits in (0..=MOST_RAW_BITS).filter(|&raw_bits| is_worth_trying(raw_bits, bits)) {
+            // The rate of a Gaussian at steps of two units.
+            let mut state = State::gaussian(spread, spread * (2.05 - bits).exp2() / 2.0, raw_bits, sample.classes);
+            for &grid in grids.iter().filter(|&&grid| grid == Grid::Uniform || raw_bits == 0) {
+                if let Some(part) = &part {
+                    Rounds::new(isa, part, trellis, grid, raw_bits, &mut state).run(bits, COARSE_ROUNDS);
+                }
+                found.extend(Rounds::new(isa, sample, trellis, grid, raw_bits, &mut state).run(bits, ROUNDS));
+            }
+        }
+        let best_on = |grid: &Grid| {
+            let of_grid = found.iter().filter(|design| design.grid == *grid);
+            of_grid.min_by(|a, b| a.noise_at(bits).total_cmp(&b.noise_at(bits))).cloned()
+        };
+        grids.iter().filter_map(best_on).collect()
+    }
+
+    /// The noise that this quantiser would have if its bits were exactly these.
+    pub fn noise_at(&self, bits: f64) -> f64 {
+        self.noise * (2.0 * (self.bits - bits)).exp2()
+    }
+
+    /// For the search over the tensor.
+    pub fn metrics(&self) -> Metrics {
+        let costs: Vec<_> = self.frequencies.iter().map(costs).collect();
+        metrics(
+            self.trellis,
+            f64::from(self.step) * f64::from(self.grid.spacing()),
+            self.raw_bits,
+            &costs,
+            self.grid,
+            &self.values,
+        )
+    }
+}
+
+fn metrics(
+    trellis: Trellis,
+    step: f64,
+    raw_bits: u8,
+    costs: &[[f64; ENTRIES]],
+    grid: Grid,
+    values: &[f64; ENTRIES],
+) -> Metrics {
+    let lambda = if raw_bits == 0 { LAMBDA } else { LAMBDA_RAW };
+    Metrics::new(trellis, step as f32, raw_bits, lambda, costs, (grid == Grid::Prime).then_some(values))
+}
+
+/// Bits of each entry; what does not occur is dear but not impossible.
+fn costs(frequencies: &Frequencies) -> [f64; ENTRIES] {
+    frequencies.costs().map(|bits| bits.min(17.0))
+}
+
+/// The value of an entry in steps of the level grid.
+fn values(grid: Grid) -> [f64; ENTRIES] {
+    let levels = Levels::new(grid, 32);
+    std::array::from_fn(|entry| {
+        let (quantiser, symbol) = (entry / usize::from(CONTEXT_ENTRIES), entry % usize::from(CONTEXT_ENTRIES));
+        let level = trellis_level(quantiser, symbol as i32 - TRELLIS_CENTRE);
+        f64::from(levels.number(level) / grid.spacing())
+    })
+}
+
+fn is_worth_trying(raw_bits: u8, bits: f64) -> bool {
+    let more = f64::from(raw_bits) - 1.0;
+    if raw_bits == 0 { bits <= WITHOUT_RAW } else { (EACH_RAW + more..WITHOUT_RAW + 1.3 + more).contains(&bits) }
+}
+
+/// What the rounds work on.
+struct State {
+    /// Of the level grid.
+    step: f64,
+    /// Bits of each entry, per class.
+    costs: Vec<[f64; ENTRIES]>,
+}
+
+impl State {
+    fn gaussian(spread: f64, step: f64, raw_bits: u8, classes: usize) -> State {
+        let at = values(Grid::Uniform);
+        let scale = step * f64::from(1u32 << raw_bits) / spread;
+        let costs = at.map(|at| (1.33 - (2.0 * scale).log2() + 0.72 * (at * scale).powi(2)).clamp(0.5, 17.0));
+        State { step, costs: vec![costs; classes] }
+    }
+}
+
+struct Rounds<'a> {
+    isa: Isa,
+    sample: &'a Sample,
+    trellis: Trellis,
+    grid: Grid,
+    raw_bits: u8,
+    values: [f64; ENTRIES],
+    state: &'a mut State,
+    scratch: Scratch,
+    choice: Choice,
+    is_escape: Vec<bool>,
+}
+
+impl<'a> Rounds<'a> {
+    fn new(
+        isa: Isa,
+        sample: &'a Sample,
+        trellis: Trellis,
+        grid: Grid,
+        raw_bits: u8,
+        state: &'a mut State,
+    ) -> Rounds<'a> {
+        Rounds {
+            isa,
+            sample,
+            trellis,
+            grid,
+            raw_bits,
+            values: values(grid),
+            state,
+            scratch: Scratch::default(),
+            choice: Choice::default(),
+            is_escape: Vec::new(),
+        }
+    }
+
+    fn run(mut self, wanted: f64, rounds: usize) -> Option<Design> {
+        let mut best: Option<Design> = None;
+        for round in 0..rounds {
+            let design = self.round()?;
+            let (bits, miss) = (design.bits, (design.bits - wanted).abs());
+            if round + 1 >= LEAST_ROUNDS && best.as_ref().is_none_or(|best| miss < (best.bits - wanted).abs()) {
+                best = Some(design);
+                if miss < CLOSE {
+                    break;
+                }
+            }
+            if std::env::var("UPG_TRACE").is_ok() {
+                eprintln!(
+                    "{round} of {rounds} {:?} raw {} step {} bits {bits:.4}",
+                    self.grid, self.raw_bits, self.state.step
+                );
+            }
+            self.state.step *= (bits - wanted).clamp(-2.0, 2.0).exp2();
+        }
+        best.filter(|best| (best.bits - wanted).abs() < 0.02)
+    }
+
+    /// Searches with the step and costs as they are, and takes new costs from it.
+    fn round(&mut self) -> Option<Design> {
+        let sample = self.sample;
+        // The step that the file will have, rounded as it will be.
+        let step = (self.state.step / f64::from(self.grid.spacing())) as f32;
+        let level_step = f64::from(step) * f64::from(self.grid.spacing());
+        if !step.is_normal() || !(1.0 / (level_step as f32)).is_finite() {
+            return None;
+        }
+        let metrics = metrics(self.trellis, level_step, self.raw_bits, &self.state.costs, self.grid, &self.values);
+        let search = Search {
+            shape: sample.shape(),
+            source: Source::F32(&sample.values),
+            metrics: &metrics,
+            row_scales: &sample.row_scales,
+            column_scales: &sample.column_scales,
+            row_classes: &sample.row_classes,
+        };
+        search.run(self.isa, &mut self.scratch, &mut self.choice);
+        let (counts, noise) = self.count(level_step);
+        let frequencies: Vec<_> = counts.iter().map(|counts| Frequencies::from_counts(counts, 2)).collect();
+        self.state.costs = frequencies.iter().map(costs).collect();
+        let n = sample.values.len() as f64;
+        let coded: f64 = counts
+            .iter()
+            .flatten()
+            .zip(self.state.costs.iter().flatten())
+            .map(|(&count, cost)| count as f64 * cost)
+            .sum();
+        let escaped = self.choice.escapes.len() as f64 * sample.escape_bits;
+        Some(Design {
+            trellis: self.trellis,
+            grid: self.grid,
+            step,
+            raw_bits: self.raw_bits,
+            frequencies,
+            bits: (coded + escaped) / n + f64::from(self.raw_bits),
+            noise: noise / n,
+            values: self.values,
+        })
+    }
+
+    /// How often each class's entries occur (in the search's choice, and a little
+    /// everywhere, as the sample is not all), and the sum of squared errors.
+    fn count(&mut self, level_step: f64) -> (Vec<[u64; ENTRIES]>, f64) {
+        let sample = self.sample;
+        self.is_escape.clear();
+        self.is_escape.resize(sample.values.len(), false);
+        self.choice.escapes.iter().for_each(|&at| self.is_escape[at as usize] = true);
+        let mut counts = vec![[0u64; ENTRIES]; sample.classes];
+        let mut noise = 0.0;
+        let row_len = sample.row_len;
+        for (row, values) in sample.values.chunks(row_len).enumerate() {
+            let class = sample.row_classes.get(row).map_or(0, |&class| usize::from(class));
+            let counts = &mut counts[class];
+            let scale = sample.row_scales.get(row).copied().unwrap_or(1.0) / level_step as f32;
+            let first = row * row_len;
+            let mut noise_of_row = 0f64;
+            for (column, &value) in values.iter().enumerate() {
+                let i = first + column;
+                let entry = usize::from(self.choice.entries[i]) % ENTRIES;
+                counts[entry] += 1;
+                if self.is_escape[i] {
+                    continue;
+                }
+                let at = match self.choice.raw.get(i) {
+                    None => self.values[entry],
+                    Some(&raw) => {
+                        let symbol = (entry % usize::from(CONTEXT_ENTRIES)) as i32 - TRELLIS_CENTRE;
+                        f64::from(trellis_level(entry / 32, (symbol << self.raw_bits) + i32::from(raw)))
+                    }
+                };
+                let column = sample.column_scales.get(column).copied().unwrap_or(1.0);
+                noise_of_row += (f64::from(value * scale * column) - at).powi(2);
+            }
+            noise += noise_of_row;
+        }
+        for counts in &mut counts {
+            keep_possible(counts);
+        }
+        (counts, noise * level_step * level_step)
+    }
+}
+
+/// Any symbol but the escape may be chosen in the rest of the tensor.
+fn keep_possible(counts: &mut [u64; ENTRIES]) {
+    for (entry, count) in counts.iter_mut().enumerate() {
+        if entry % usize::from(CONTEXT_ENTRIES) != usize::from(ESCAPE) {
+            *count = (*count).max(1);
+        }
+    }
+}
+
+/// Root mean square of the sample's finite values with row and column steps divided
+/// out, wild ones left out; None if all are zero.
+fn spread(sample: &Sample) -> Option<f64> {
+    let mut magnitudes: Vec<f32> = Vec::with_capacity(sample.values.len());
+    for (row, values) in sample.values.chunks(sample.row_len).enumerate() {
+        let scale = sample.row_scales.get(row).copied().unwrap_or(1.0);
+        let scaled = values
+            .iter()
+            .enumerate()
+            .map(|(column, value)| (value * scale * sample.column_scales.get(column).copied().unwrap_or(1.0)).abs());
+        magnitudes.extend(scaled.filter(|m| m.is_finite()));
+    }
+    let keep = magnitudes.len() - magnitudes.len() / 1000;
+    if keep == 0 {
+        return None;
+    }
+    magnitudes.select_nth_unstable_by(keep - 1, f32::total_cmp);
+    let sum: f64 = magnitudes[..keep].iter().map(|&m| f64::from(m) * f64::from(m)).sum();
+    Some((sum / keep as f64).sqrt()).filter(|&spread| spread > 0.0 && spread.is_finite())
+}
