@@ -6,7 +6,7 @@ use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 
 use super::size;
 use crate::codec::manifold::Grid;
-use crate::ops::convert::{BITS, GridChoice};
+use crate::ops::convert::{BITS, Columns, GridChoice};
 
 /// Make a model 5 times smaller than BF16, or losslessly a third smaller, in a
 /// file that upg-mount shows as ordinary safetensors again.
@@ -41,7 +41,7 @@ pub struct Convert {
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
 
-    /// Bits per weight of every matrix, tables and index included
+    /// Bits per weight of the file, over all tensors that are not kept exactly
     #[arg(long, value_name = "B", default_value_t = 3.2, value_parser = parse_bits)]
     pub bits: f64,
 
@@ -68,6 +68,11 @@ pub struct Convert {
     /// Give every matrix the same bits per weight; else the output head gets more
     #[arg(long)]
     pub flat: bool,
+
+    /// Steps per column by the gain of the norm before a matrix; auto: in encoders
+    /// like BERT, where it helps
+    #[arg(long, value_enum, default_value_t = ColumnsArg::Auto)]
+    pub columns: ColumnsArg,
 
     /// Threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -118,6 +123,23 @@ impl From<GridArg> for GridChoice {
             GridArg::Auto => GridChoice::Auto,
             GridArg::Prime => GridChoice::Only(Grid::Prime),
             GridArg::Uniform => GridChoice::Only(Grid::Uniform),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColumnsArg {
+    Auto,
+    Gain,
+    None,
+}
+
+impl From<ColumnsArg> for Columns {
+    fn from(columns: ColumnsArg) -> Columns {
+        match columns {
+            ColumnsArg::Auto => Columns::Auto,
+            ColumnsArg::Gain => Columns::Gain,
+            ColumnsArg::None => Columns::None,
         }
     }
 }

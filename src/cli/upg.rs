@@ -44,6 +44,7 @@ fn run_convert(args: &Convert) -> Result<ExitCode> {
         grid: args.grid.into(),
         log2_states: args.effort.log2_states(),
         flat: args.flat,
+        columns: args.columns.into(),
         keep: globs(&args.keep)?,
         threads: args.threads.map_or_else(cores, usize::from),
         memory: args.memory,

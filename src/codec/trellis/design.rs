@@ -22,10 +22,8 @@ const LAMBDA_RAW: f64 = 0.1;
 /// Rounds of search, count and adjust over a part of the sample, until tables and
 /// choices agree: at low rates they approach each other slowly.
 const COARSE_ROUNDS: usize = 24;
-/// Every so many rows of the sample are such a part.
-const COARSE_ROWS: usize = 8;
-/// Fewest rows that are worth it.
-const LEAST_COARSE: usize = 64;
+/// Weights that are enough for that.
+const PART: usize = 1 << 17;
 /// Rounds over all of it.
 const ROUNDS: usize = 8;
 /// Close enough to the bits asked for, in bits per weight.
@@ -58,16 +56,16 @@ impl Sample {
         BlockShape { elements: self.values.len(), row_len: self.row_len, lanes: self.lanes }
     }
 
-    /// Every so many rows of it.
+    /// A part of its rows, evenly spread; none of a small sample.
     fn part(&self) -> Option<Sample> {
-        fn pick<T: Copy>(all: &[T]) -> Vec<T> {
-            all.iter().step_by(COARSE_ROWS).copied().collect()
+        let every = self.values.len() / PART;
+        fn pick<T: Copy>(all: &[T], every: usize) -> Vec<T> {
+            all.iter().step_by(every).copied().collect()
         }
-        let rows: Vec<&[f32]> = self.values.chunks_exact(self.row_len).step_by(COARSE_ROWS).collect();
-        (rows.len() >= LEAST_COARSE).then(|| Sample {
-            values: rows.concat(),
-            row_scales: pick(&self.row_scales),
-            row_classes: pick(&self.row_classes),
+        (every > 1).then(|| Sample {
+            values: self.values.chunks_exact(self.row_len).step_by(every).collect::<Vec<_>>().concat(),
+            row_scales: pick(&self.row_scales, every),
+            row_classes: pick(&self.row_classes, every),
             ..self.clone()
         })
     }
@@ -228,12 +226,6 @@ impl<'a> Rounds<'a> {
                 if miss < CLOSE {
                     break;
                 }
-            }
-            if std::env::var("UPG_TRACE").is_ok() {
-                eprintln!(
-                    "{round} of {rounds} {:?} raw {} step {} bits {bits:.4}",
-                    self.grid, self.raw_bits, self.state.step
-                );
             }
             self.state.step *= (bits - wanted).clamp(-2.0, 2.0).exp2();
         }

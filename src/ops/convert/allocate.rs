@@ -9,9 +9,11 @@
 //!
 //! (reverse water-filling over the tensors; Cover and Thomas, Elements of Information
 //! Theory, 10.3). The head produces the logits themselves: weight 1. The stream that it
-//! reads is a sum of one embedding and two branches per layer, each of which is taken
-//! to contribute alike: of all that is left, the embedding's weight is 1 / (2 layers +
-//! 1), and the branches' the rest, which their matrices share by size.
+//! reads is a sum of one embedding and two branches per layer, each of which is taken to
+//! contribute alike; but the noise of the embedding goes through all layers, that of a
+//! branch through half of them on average, so the embedding counts twice. Of the stream's
+//! weight of 1 it has 1 / (layers + 1), and the branches the rest, which their matrices
+//! share by size.
 
 use super::roles::Role;
 
@@ -37,15 +39,15 @@ pub fn allocate(matrices: &[Matrix], layers: usize, bits: f64, flat: bool) -> Ve
     }
     let linears = matrices.iter().filter(|matrix| matrix.role == Role::Linear);
     let linear_elements: u64 = linears.map(|matrix| matrix.elements).sum();
-    let terms = (2 * layers.max(1) + 1) as f64;
+    let embedding = 1.0 / (layers.max(1) + 1) as f64;
     let wanted: Vec<f64> = matrices
         .iter()
         .map(|matrix| {
             let (weight, elements) = match matrix.role {
-                Role::Head => (e("UPG_HEAD"), matrix.elements),
-                Role::Embedding => (e("UPG_EMB") / terms, matrix.elements),
+                Role::Head => (1.0, matrix.elements),
+                Role::Embedding => (embedding, matrix.elements),
                 // In proportion to their sizes: the same bits for all.
-                Role::Linear => (1.0 - 1.0 / terms, linear_elements),
+                Role::Linear => (1.0 - embedding, linear_elements),
             };
             0.5 * (weight / elements as f64).log2()
         })
@@ -95,4 +97,3 @@ mod tests {
         assert!((allocate(&matrices, 0, 3.2, false)[0] - 3.2).abs() < 1e-9);
     }
 }
-fn e(n: &str) -> f64 { std::env::var(n).ok().and_then(|s| s.parse().ok()).unwrap_or(1.0) }

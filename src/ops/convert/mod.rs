@@ -52,6 +52,17 @@ pub enum GridChoice {
     Only(Grid),
 }
 
+/// Which matrices get a step per column, the finer the larger the gain of the norm that
+/// stands before the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Columns {
+    /// Where it was found to help: in encoders of BERT's kind.
+    Auto,
+    /// Wherever the norm is known.
+    Gain,
+    None,
+}
+
 impl GridChoice {
     pub fn name(self) -> &'static str {
         match self {
@@ -74,6 +85,7 @@ pub struct Options {
     pub log2_states: u8,
     /// The same bits for every matrix.
     pub flat: bool,
+    pub columns: Columns,
     /// Tensors to store exactly.
     pub keep: GlobSet,
     pub threads: usize,

@@ -8,10 +8,10 @@ use super::analyse::{Survey, count_symbols, survey};
 use super::budget::{Account, is_lossy};
 use super::plan::{Coding, Geometry, Plan, array_dtype};
 use super::quality::Quality;
-use super::roles::{Names, Role};
+use super::roles::{Names, Role, is_post_norm};
 use super::tree::{SourceFile, SourceKind, SourceTree};
 use super::trellis::{Matrix, extend_values};
-use super::{GridChoice, Options, Progress};
+use super::{Columns, GridChoice, Options, Progress};
 use crate::codec::histogram::Histogram;
 use crate::codec::manifold::Grid;
 use crate::codec::trellis::ungerboeck;
@@ -185,7 +185,12 @@ impl<'a> Planner<'a, '_> {
     /// What the norm before this matrix multiplies its inputs by; empty if unknown.
     fn gains(&self) -> Result<Vec<f32>> {
         let columns = self.tensor.shape.last().copied().unwrap_or(0);
-        let Some(norm) = self.names.norm_before(&self.tensor.name) else { return Ok(Vec::new()) };
+        let norm = self.names.norm_before(&self.tensor.name).filter(|norm| match self.options.columns {
+            Columns::Auto => is_post_norm(norm),
+            Columns::Gain => true,
+            Columns::None => false,
+        });
+        let Some(norm) = norm else { return Ok(Vec::new()) };
         for file in &self.tree.files {
             let SourceKind::Shard(shard) = &file.kind else { continue };
             let Some(tensor) = shard.tensors.iter().find(|tensor| tensor.name == norm) else { continue };

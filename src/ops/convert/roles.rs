@@ -115,6 +115,11 @@ fn candidates(stem: &str) -> Vec<String> {
     }
 }
 
+/// Whether a norm is one of BERT's, which stand behind the sublayers.
+pub fn is_post_norm(norm: &str) -> bool {
+    norm.ends_with("LayerNorm.weight")
+}
+
 fn before_bert(layer: &str, number: &str) -> Vec<String> {
     match (number.parse::<u32>(), layer.strip_suffix(number)) {
         (Ok(0), Some(layers)) => {

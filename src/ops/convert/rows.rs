@@ -20,19 +20,12 @@ const FARTHEST: f64 = 64.0;
 /// A step byte per row in proportion to the row's size, if rows differ.
 pub fn row_steps(rms: &[f32]) -> Vec<u8> {
     let logs: Vec<Option<f64>> = rms.iter().map(|&v| log2(v)).collect();
-    if deviation(&logs) < ROWS_DIFFER { Vec::new() } else { bytes(&logs, exponent()) }
+    if deviation(&logs) < ROWS_DIFFER { Vec::new() } else { bytes(&logs, ROW_EXPONENT) }
 }
-fn exponent() -> f64 {
-    std::env::var("UPG_ROWEXP").ok().and_then(|s| s.parse().ok()).unwrap_or(ROW_EXPONENT)
-}
-fn col_exponent() -> f64 {
-    std::env::var("UPG_COLEXP").ok().and_then(|s| s.parse().ok()).unwrap_or(COLUMN_EXPONENT)
-}
-
 /// A step byte per column, the smaller the larger the gain; none if gains are alike.
 pub fn column_steps(gains: &[f32]) -> Vec<u8> {
     let logs: Vec<Option<f64>> = gains.iter().map(|&v| log2(v.abs())).collect();
-    let bytes = if col_exponent() == 0.0 { Vec::new() } else { bytes(&logs, -col_exponent()) };
+    let bytes = bytes(&logs, -COLUMN_EXPONENT);
     if bytes.iter().all(|&byte| byte == 128) { Vec::new() } else { bytes }
 }
 

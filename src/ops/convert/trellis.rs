@@ -76,15 +76,21 @@ impl Matrix<'_> {
         let coded = coded - CODER_LOSS * coded.min(3.5);
 
         let (row_scales, column_scales) = (rows::scales(&row_steps), rows::scales(&column_steps));
-        let picked = picked_rows(elements, geometry.row_len);
+        // The rows of the tensor are known by size, so that few can stand for all.
+        let sample_row_len = if self.rms.is_empty() || !wide { geometry.row_len } else { row_len };
+        let picked = if sample_row_len == row_len {
+            pick_by_size(self.rms, row_len)
+        } else {
+            pick_evenly(elements, sample_row_len)
+        };
         let pick = |all: &[f32]| -> Vec<f32> {
             if all.is_empty() { Vec::new() } else { picked.iter().map(|&row| all[row as usize]).collect() }
         };
         let classes_of_sample: Vec<u8> =
             if classes > 1 { picked.iter().map(|&row| row_classes[row as usize]).collect() } else { Vec::new() };
         let sample = Sample {
-            values: self.read_rows(&picked, geometry.row_len)?,
-            row_len: geometry.row_len as usize,
+            values: self.read_rows(&picked, sample_row_len)?,
+            row_len: sample_row_len as usize,
             lanes: geometry.lanes,
             row_scales: pick(&row_scales),
             column_scales: column_scales.clone(),
@@ -147,15 +153,29 @@ impl Matrix<'_> {
     }
 }
 
-/// Whole rows, evenly spread; all of them if they are few. Only all may have a short
-/// last one.
-fn picked_rows(elements: u64, row_len: u64) -> Vec<u64> {
-    let (all, whole) = (elements.div_ceil(row_len), elements / row_len);
+/// Rows evenly spread over the tensor; all of them if they are few. Only all may have a
+/// short last one.
+fn pick_evenly(elements: u64, row_len: u64) -> Vec<u64> {
     if elements <= 2 * SAMPLE {
-        return (0..all).collect();
+        return (0..elements.div_ceil(row_len)).collect();
     }
+    let whole = elements / row_len;
     let count = (SAMPLE / row_len).clamp(1, whole);
     (0..count).map(|i| i * whole / count).collect()
+}
+
+/// Rows whose sizes are evenly spread among the sizes of all; all of them if they are few.
+fn pick_by_size(rms: &[f32], row_len: u64) -> Vec<u64> {
+    let all = rms.len() as u64;
+    if all * row_len <= 2 * SAMPLE {
+        return (0..all).collect();
+    }
+    let mut order: Vec<u64> = (0..all).collect();
+    order.sort_by(|&a, &b| rms[a as usize].total_cmp(&rms[b as usize]).then(a.cmp(&b)));
+    let count = (SAMPLE / row_len).clamp(1, all);
+    let mut picked: Vec<u64> = (0..count).map(|i| order[((2 * i + 1) * all / (2 * count)) as usize]).collect();
+    picked.sort_unstable();
+    picked
 }
 
 /// Elements as f32, appended.
