@@ -1,7 +1,7 @@
 //! Encoding speed on one core: `cargo bench --bench encode`.
 //!
 //! The entropy coder, and whole blocks with all that goes around it, beside a copy of
-//! the elements. `UPG_ISA` is not asked: every encoder of the machine runs.
+//! the elements. Of the entropy coder every version that the machine can run does.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -9,8 +9,10 @@ use std::time::Instant;
 use upg::codec::encode::{Symbols, encode_block_on};
 use upg::codec::entropy::encode::EncodeTable;
 use upg::codec::entropy::frequencies::Frequencies;
+use upg::codec::histogram::Histogram;
 use upg::codec::kernel::Isa;
 use upg::codec::layout::BlockShape;
+use upg::codec::lossless::{self, FieldCode};
 use upg::codec::manifold::Grid;
 use upg::codec::params::{PrimeSparse, SymbolMap, SymbolParams, Trellis};
 use upg::codec::raw::Raw;
@@ -52,6 +54,41 @@ fn main() {
     let copied = time(|| black_box(&mut copy).copy_from_slice(black_box(&elements)));
     report("", "memcpy, 16 bits per element", ELEMENTS, 16.0, copied);
     prime_sparse();
+    lossless_blocks();
+}
+
+/// Gaussian weights. The best encoder runs, as the converter calls it.
+fn lossless_blocks() {
+    for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32, Dtype::F8_E4M3] {
+        let width = dtype.bits() as usize / 8;
+        let mut random = random();
+        let bytes: Vec<u8> = (0..ELEMENTS)
+            .flat_map(|_| {
+                let weight = 0.02 * (-2.0 * random().ln()).sqrt() * (std::f64::consts::TAU * random()).cos();
+                let bits = match dtype {
+                    Dtype::BF16 => u32::from(half::bf16::from_f64(weight).to_bits()),
+                    Dtype::F16 => u32::from(half::f16::from_f64(weight).to_bits()),
+                    Dtype::F32 => (weight as f32).to_bits(),
+                    // The upper half of an F16 is an E5M2, which will do.
+                    _ => u32::from(half::f16::from_f64(weight).to_bits() >> 8),
+                };
+                bits.to_le_bytes().into_iter().take(width)
+            })
+            .collect();
+        let mut histogram = Histogram::new(dtype);
+        let counted = time(|| histogram.add(black_box(&bytes)));
+        report("", &format!("histogram of {}", dtype.name()), ELEMENTS, 8.0 * width as f64, counted);
+        let split = dtype.split().unwrap_or_else(|| panic!("no split"));
+        let code = FieldCode::new(&histogram.field_counts(split));
+        let table = EncodeTable::new(&Frequencies::from_counts(&code.counts, 1), 1);
+        let raw_bits = dtype.bits() as u8 - split.bits;
+        let map = SymbolMap::Lossless(split);
+        let params = SymbolParams { dtype, lanes: 128, raw_bits, classes: 1, row_classes: false, map };
+        let encode = || lossless::encode(&params, 2048, &code, &table, &bytes).unwrap_or_else(|e| panic!("{}", e.0));
+        let bits = 8.0 * encode().len() as f64 / ELEMENTS as f64;
+        let timed = time(|| drop(black_box(encode())));
+        report(Isa::chosen().name(), &format!("lossless {}", dtype.name()), ELEMENTS, bits, timed);
+    }
 }
 
 /// Gaussian indices of about 3.2 bits; with a trellis, the quantisers at random.

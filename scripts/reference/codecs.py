@@ -9,7 +9,7 @@ import numpy as np
 from .common import ceil_div, need
 from .records import (
     BF16, CENTROIDS, COLUMN_STEPS, F32, LOSSLESS, PLAIN, ROW_CLASSES, ROW_STEPS, STORED,
-    ZEROS, ZSTD, width_of,
+    ZEROS, ZSTD, width_of, zero_bits,
 )
 from .zstandard import zstd_decoder
 
@@ -188,9 +188,11 @@ def decode_entries(a, side, row_class, raw, state, words, n):
 
 def lossless_elements(a, side, symbol, raw):
     """[8] The last part is shifted twice, since the sum of the shifts may be 64."""
+    zeros = zero_bits(a)
+    below = a.split_shift - zeros               # D
     u = side.value[symbol] << a.split_shift
-    u |= raw & (1 << a.split_shift) - 1
-    u |= raw >> a.split_shift << a.split_shift << a.split_bits
+    u |= (raw & (1 << below) - 1) << zeros
+    u |= raw >> below << a.split_shift << a.split_bits
     return u.astype(f"<u{width_of(a)}")
 
 

@@ -94,6 +94,11 @@ def width_of(array):
     return BITS[array.dtype] // 8
 
 
+def zero_bits(array):
+    """[8] Z"""
+    return 8 * width_of(array) - array.split_bits - array.raw_bits
+
+
 def check_array(a, blocks):
     """[4.6], and what [8] and [9] say of the record."""
     need(a.codec in UNUSED, f"unknown codec {a.codec}")
@@ -115,7 +120,7 @@ def check_array(a, blocks):
         need(a.flags in (0, ROW_CLASSES), f"flags {a.flags} under codec 2")
         need(1 <= a.split_bits <= 16 and a.split_shift + a.split_bits <= 8 * width_of(a),
              f"a field of {a.split_bits} bits from bit {a.split_shift} on")
-        need(a.raw_bits == 8 * width_of(a) - a.split_bits, f"{a.raw_bits} raw bits")
+        need(0 <= zero_bits(a) <= a.split_shift, f"{a.raw_bits} raw bits")
         return
     need(a.dtype in (F16, BF16, F32), f"dtype {a.dtype} under codec 3")
     need(0 < a.step_bits < 0x7F800000, "the step is not finite and above 0")

@@ -6,10 +6,11 @@ use super::plan::{Coding, Exact, Lossy, Plan};
 use crate::codec::encode::{Symbols, encode_block};
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::layout::BlockShape;
+use crate::codec::lossless;
 use crate::codec::params::{ESCAPE, SymbolParams};
 use crate::codec::raw::Raw;
 use crate::dtype::Dtype;
-use crate::error::{Error, Result};
+use crate::error::{Defect, Error, Result};
 use crate::format::BlockMode;
 
 /// The stored form of a block.
@@ -73,6 +74,11 @@ fn count_zeros(dtype: Dtype, bytes: &[u8]) -> u64 {
     }
 }
 
+/// Why coding fails: the tables are made of the counts of these very elements.
+fn changed(_: Defect) -> Error {
+    Error::Invalid("the source changed while it was being converted".into())
+}
+
 /// Encodes one block of whole elements.
 pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Encoded> {
     let zeros = count_zeros(plan.dtype, bytes);
@@ -95,8 +101,8 @@ pub fn encode(plan: &Plan, patterns: &PatternTable, bytes: &[u8]) -> Result<Enco
             smaller(compressed.map_err(|e| Error::Invalid(format!("zstd failed on {} bytes: {e}", bytes.len())))?)
         }
         Coding::Lossless(exact) => {
-            let Exact { params, split, code: fields, table, .. } = &**exact;
-            smaller(code(plan, params, table, bytes, |element| fields.split(*split, element))?)
+            let Exact { params, code, table, .. } = &**exact;
+            smaller(lossless::encode(params, plan.row_len as usize, code, table, bytes).map_err(changed)?)
         }
         Coding::PrimeSparse(lossy) => {
             let Lossy { params, quantiser, table, .. } = &**lossy;
@@ -165,8 +171,6 @@ impl Work {
             row_steps: &[],
             row_classes: &[],
         };
-        encode_block(params, &shape, std::slice::from_ref(table), &block, Raw::U64(&self.raw))
-            // The tables are made of the counts of these very elements.
-            .map_err(|_| Error::Invalid("the source changed while it was being converted".into()))
+        encode_block(params, &shape, std::slice::from_ref(table), &block, Raw::U64(&self.raw)).map_err(changed)
     }
 }

@@ -15,7 +15,7 @@ use crate::codec::entropy::alias::AliasTable;
 use crate::codec::entropy::frequencies::Frequencies;
 use crate::codec::kernel::Isa;
 use crate::codec::layout::BlockShape;
-use crate::codec::params::{ENTRIES, MAX_LANES};
+use crate::codec::params::MAX_LANES;
 use crate::error::Defect;
 use segments::Segments;
 

@@ -29,8 +29,8 @@ impl Segments {
         let segments = |base: usize| {
             let mut segments = Vec::new();
             let mut before = 0u16;
-            for entry in base..base + len {
-                start[entry] = before;
+            for (entry, start) in start.iter_mut().enumerate().skip(base).take(len) {
+                *start = before;
                 let slot = |bucket: usize| (bucket - base) as u16 * size;
                 if table.threshold[entry] > 0 {
                     segments.push(Segment { first: before, slot: slot(entry), len: table.threshold[entry] });

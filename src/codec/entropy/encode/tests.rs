@@ -1,5 +1,6 @@
 use super::*;
 use crate::codec::entropy::frequencies::TOTAL;
+use crate::codec::params::ENTRIES;
 use proptest::prelude::*;
 
 /// Counts of all shapes: flat, steep, with gaps, and nearly certain.
