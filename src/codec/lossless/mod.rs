@@ -5,8 +5,10 @@
 //! best that is known (ZipNN, arXiv 2411.05239; DFloat11, arXiv 2504.11651).
 
 mod block;
+mod choose;
 
 pub use block::encode;
+pub use choose::{Choice, choose};
 
 use crate::codec::params::{ENTRIES, ESCAPE};
 
