@@ -98,9 +98,15 @@ impl Dtype {
         self.bits().is_multiple_of(8).then_some(self.bits() as usize / 8)
     }
 
-    /// Whether prime-sparse may store a matrix of this type.
-    pub fn can_be_lossy(self) -> bool {
+    /// Whether a matrix of this type is stored lossily unless something else is asked.
+    pub fn lossy_by_default(self) -> bool {
         matches!(self, F16 | BF16 | F32)
+    }
+
+    /// Whether a matrix of this type may be stored lossily: what was quantised already
+    /// is, only when asked.
+    pub fn lossy_when_asked(self) -> bool {
+        self.lossy_by_default() || matches!(self, F8_E4M3 | F8_E5M2)
     }
 
     /// How lossless coding splits an element, for the types where the field

@@ -14,7 +14,7 @@ STORED, ZSTD, LOSSLESS, PRIME_SPARSE = range(4)                         # codecs
 CODED, PLAIN, ZEROS = range(3)                                          # modes [4.7]
 ROW_STEPS, ROW_CLASSES, COLUMN_STEPS, CENTROIDS = 1, 2, 4, 8            # flags [4.6]
 BITS = [8, 4, 6, 6] + [8] * 7 + [16] * 4 + [32] * 3 + [64] * 4          # of each dtype [5]
-F16, BF16, F32 = 13, 14, 17
+F8_E5M2, F8_E4M3, F16, BF16, F32 = 6, 7, 13, 14, 17
 
 
 def layout(name, fields):
@@ -122,7 +122,7 @@ def check_array(a, blocks):
              f"a field of {a.split_bits} bits from bit {a.split_shift} on")
         need(0 <= zero_bits(a) <= a.split_shift, f"{a.raw_bits} raw bits")
         return
-    need(a.dtype in (F16, BF16, F32), f"dtype {a.dtype} under codec 3")
+    need(a.dtype in (F8_E5M2, F8_E4M3, F16, BF16, F32), f"dtype {a.dtype} under codec 3")
     need(0 < a.step_bits < 0x7F800000, "the step is not finite and above 0")
     need(a.flags < 16, f"unknown flags {a.flags}")
     need(a.raw_bits <= (0 if a.flags & CENTROIDS else 12), f"{a.raw_bits} raw bits")

@@ -119,7 +119,7 @@ impl SymbolParams {
 
 impl PrimeSparse {
     fn validate(&self, dtype: Dtype, raw_bits: u8) -> Result<(), Defect> {
-        if !dtype.can_be_lossy() {
+        if !dtype.lossy_when_asked() {
             return Err(Defect("prime-sparse cannot hold this element type"));
         }
         if !self.step.is_finite() || self.step <= 0.0 {

@@ -50,7 +50,7 @@ fn prime_sparse() -> impl Strategy<Value = (PrimeSparse, u8)> {
 }
 
 fn params() -> impl Strategy<Value = SymbolParams> {
-    let lossy = prop_oneof![Just(Dtype::BF16), Just(Dtype::F16), Just(Dtype::F32)];
+    let lossy = prop::sample::select(Dtype::all().filter(|d| d.lossy_when_asked()).collect::<Vec<_>>());
     let lossy = (lossy, prime_sparse()).prop_map(|(dtype, (p, raw))| (dtype, SymbolMap::PrimeSparse(p), raw));
     let exact = prop::sample::select(Dtype::all().filter(|d| d.split().is_some()).collect::<Vec<_>>());
     let exact = (exact, 0..4u8, 0..64u8).prop_map(|(dtype, kind, zero_bits)| {

@@ -161,6 +161,16 @@ fn hooks() -> Vec<(&'static str, Hooks)> {
         ("rows", Hooks { classes: 3, lanes: 128, ..bf16(PrimeSparse { row_steps: true, ..PLAIN }) }),
         ("columns", Hooks { dtype: Dtype::F16, ..bf16(PrimeSparse { column_steps: true, ..PLAIN }) }),
         ("centroids", bf16(PrimeSparse { centroids: true, trellis: EIGHT_STATES, ..PLAIN })),
+        // Steps at which numbers below the normal ones occur, and none is too large.
+        ("e4m3", Hooks { dtype: Dtype::F8_E4M3, ..bf16(PrimeSparse { trellis: EIGHT_STATES, ..PLAIN }) }),
+        (
+            "e5m2-rows-columns-raw-3",
+            Hooks {
+                dtype: Dtype::F8_E5M2,
+                raw_bits: 3,
+                ..bf16(PrimeSparse { step: 3e-4, row_steps: true, column_steps: true, ..PLAIN })
+            },
+        ),
         (
             "everything",
             Hooks {

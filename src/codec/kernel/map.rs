@@ -102,13 +102,17 @@ impl Map for TableMap<'_> {
     fn write(&mut self, step: &Step, entries: &[u8], _: &[u64], out: &mut [u8]) {
         let table = &self.tables[self.table_of_row(step.row)];
         let elements = entries.iter().map(|&entry| table[usize::from(entry) % ENTRIES]);
-        if self.width == 2 {
-            for (out, element) in out.chunks_exact_mut(2).zip(elements) {
-                out.copy_from_slice(&(element as u16).to_le_bytes());
+        match self.width {
+            1 => out.iter_mut().zip(elements).for_each(|(out, element)| *out = element as u8),
+            2 => {
+                for (out, element) in out.chunks_exact_mut(2).zip(elements) {
+                    out.copy_from_slice(&(element as u16).to_le_bytes());
+                }
             }
-        } else {
-            for (out, element) in out.chunks_exact_mut(4).zip(elements) {
-                out.copy_from_slice(&element.to_le_bytes());
+            _ => {
+                for (out, element) in out.chunks_exact_mut(4).zip(elements) {
+                    out.copy_from_slice(&element.to_le_bytes());
+                }
             }
         }
     }

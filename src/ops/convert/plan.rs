@@ -92,7 +92,7 @@ impl Quality {
 /// Whether a tensor may be stored lossily: a matrix of floating-point numbers
 /// that is large enough for its tables.
 pub fn is_matrix(tensor: &ShardTensor) -> bool {
-    tensor.dtype.can_be_lossy()
+    tensor.dtype.lossy_by_default()
         && tensor.shape.iter().filter(|&&dim| dim > 1).count() >= 2
         && tensor.elements() >= LEAST_MATRIX
 }
