@@ -4,6 +4,7 @@ use super::*;
 use crate::codec::decode_block_on;
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::entropy::frequencies::Frequencies;
+use crate::codec::histogram::Histogram;
 use crate::codec::kernel::Isa;
 use crate::codec::params::{SymbolMap, SymbolParams};
 use crate::codec::side::{Side, SideContent};
@@ -20,6 +21,38 @@ fn params() -> impl Strategy<Value = SymbolParams> {
         let map = SymbolMap::Lossless(Split { shift, bits });
         SymbolParams { dtype, lanes: 64, raw_bits: whole - bits - zero_bits, classes: 1, row_classes: false, map }
     })
+}
+
+/// Normally distributed numbers, as good as a sum of twelve is.
+fn weights(n: usize) -> Vec<f32> {
+    let mut state = 1u64;
+    let mut uniform = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    (0..n).map(|_| 0.02 * ((0..12).map(|_| uniform()).sum::<f32>() - 6.0)).collect()
+}
+
+fn bits_per_weight<const WIDTH: usize>(dtype: Dtype, to_bytes: impl Fn(f32) -> [u8; WIDTH]) -> f64 {
+    let weights = weights(100_000);
+    let bytes: Vec<u8> = weights.iter().flat_map(|&w| to_bytes(w)).collect();
+    let mut histogram = Histogram::new(dtype);
+    histogram.add(&bytes);
+    choose(dtype, &histogram).expect("a choice").bits(dtype) / weights.len() as f64
+}
+
+#[test]
+fn what_came_from_a_narrower_type_takes_no_more_than_it_did() {
+    let bf16 = |w: f32| half::bf16::from_f32(w);
+    let exact = bits_per_weight(Dtype::BF16, |w| bf16(w).to_le_bytes());
+    assert!((10.4..10.7).contains(&exact), "{exact}");
+    let wide = bits_per_weight(Dtype::F32, |w| bf16(w).to_f32().to_le_bytes());
+    assert!(wide < exact + 0.01, "F32: {wide} against {exact}");
+    let wide = bits_per_weight(Dtype::F64, |w| bf16(w).to_f64().to_le_bytes());
+    assert!(wide < exact + 0.01, "F64: {wide} against {exact}");
+    // Those below the normal numbers have fewer zeros than the others.
+    let half = bits_per_weight(Dtype::F16, |w| half::f16::from_f32(bf16(w).to_f32()).to_le_bytes());
+    assert!(half < exact + 0.2, "F16: {half} against {exact}");
 }
 
 proptest! {

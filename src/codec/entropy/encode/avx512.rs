@@ -303,3 +303,51 @@ unsafe fn run<const G: usize, const TRELLIS: bool, const ROWS: bool>(
     }
     Ok(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
+    fn quotients(dividends: &[u32; GROUP], divisor: u16) -> [(u16, u16); GROUP] {
+        let shift = divisor.leading_zeros() as u16;
+        let normal = divisor << shift;
+        let reciprocal = (u32::MAX / u32::from(normal)) as u16;
+        let [high] = load(&dividends.map(|x| (x >> 16) as u16));
+        let [low] = load(&dividends.map(|x| x as u16));
+        let all = |word: u16| _mm512_set1_epi16(word as i16);
+        let (quotient, rest) = divide(high, low, all(normal), all(shift), all(reciprocal));
+        let (mut quotients, mut rests) = ([0u16; GROUP], [0u16; GROUP]);
+        // SAFETY: the arrays are as large as registers.
+        unsafe {
+            _mm512_storeu_si512(quotients.as_mut_ptr().cast(), quotient);
+            _mm512_storeu_si512(rests.as_mut_ptr().cast(), rest);
+        }
+        std::array::from_fn(|i| (quotients[i], rests[i]))
+    }
+
+    #[test]
+    fn quotients_are_exact_for_every_divisor() {
+        if !is_available() {
+            return;
+        }
+        for divisor in 2..=u16::MAX {
+            let d = u32::from(divisor);
+            // Around multiples, at both ends and all over the range.
+            let dividends = std::array::from_fn(|i| {
+                let multiple = d * (i as u32 * 0x2F39 % 0x10000);
+                match i % 4 {
+                    0 => multiple,
+                    1 => multiple + d - 1,
+                    2 => (d << 16).wrapping_sub(1 + i as u32),
+                    _ => (i as u32).wrapping_mul(0x9E37_79B9) % (d << 16),
+                }
+            });
+            // SAFETY: the features were detected.
+            let found = unsafe { quotients(&dividends, divisor) };
+            for (x, (quotient, rest)) in dividends.into_iter().zip(found) {
+                assert_eq!((u32::from(quotient), u32::from(rest)), (x / d, x % d), "{x} / {d}");
+            }
+        }
+    }
+}
