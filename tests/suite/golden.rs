@@ -115,8 +115,7 @@ fn every_dtype() -> Vec<Tensor> {
 /// Weights of types that have more precision than they had.
 fn widened() -> Vec<Tensor> {
     let mut random = Random(4);
-    let weights: Vec<half::bf16> =
-        (0..70 * 60).map(|_| half::bf16::from_f32(0.01 * random.gaussian() as f32)).collect();
+    let weights: Vec<half::bf16> = (0..70 * 60).map(|_| half::bf16::from_f32(0.01 * random.gaussian())).collect();
     let tensor = |dtype: &'static str, to_bytes: &dyn Fn(half::bf16) -> Vec<u8>| -> Tensor {
         (format!("from.BF16.{dtype}"), dtype, vec![70, 60], weights.iter().flat_map(|&w| to_bytes(w)).collect())
     };
