@@ -7,6 +7,8 @@
 mod avx512;
 mod portable;
 mod segments;
+#[cfg(target_arch = "x86_64")]
+mod vector_table;
 
 use std::cell::RefCell;
 
@@ -23,7 +25,7 @@ use segments::Segments;
 pub struct EncodeTable {
     scalar: portable::Table,
     #[cfg(target_arch = "x86_64")]
-    vector: avx512::Table,
+    vector: vector_table::Table,
     contexts: usize,
 }
 
@@ -35,7 +37,7 @@ impl EncodeTable {
         EncodeTable {
             scalar: portable::Table::new(frequencies, &segments),
             #[cfg(target_arch = "x86_64")]
-            vector: avx512::Table::new(frequencies, &segments),
+            vector: vector_table::Table::new(frequencies, &segments),
             contexts,
         }
     }
