@@ -98,21 +98,36 @@ impl Dtype {
         self.bits().is_multiple_of(8).then_some(self.bits() as usize / 8)
     }
 
-    /// Whether prime-sparse may store a matrix of this type.
-    pub fn can_be_lossy(self) -> bool {
+    /// Whether a matrix of this type is stored lossily unless something else is asked.
+    pub fn lossy_by_default(self) -> bool {
         matches!(self, F16 | BF16 | F32)
+    }
+
+    /// Whether a matrix of this type may be stored lossily: what was quantised already
+    /// is, only when asked.
+    pub fn lossy_when_asked(self) -> bool {
+        self.lossy_by_default() || matches!(self, F8_E4M3 | F8_E5M2)
     }
 
     /// How lossless coding splits an element, for the types where the field
     /// (exponent, and upper mantissa bits where they fit) is far from uniform.
     pub fn split(self) -> Option<Split> {
+        self.splits().first().copied()
+    }
+
+    /// All the ways of lossless coding to split an element, the usual one first. The
+    /// others are for types that have no faster decoder for one of them.
+    pub fn splits(self) -> &'static [Split] {
+        const fn split(shift: u8, bits: u8) -> Split {
+            Split { shift, bits }
+        }
         match self {
-            BF16 => Some(Split { shift: 7, bits: 8 }),
-            F16 => Some(Split { shift: 9, bits: 6 }),
-            F32 => Some(Split { shift: 23, bits: 8 }),
-            F64 => Some(Split { shift: 52, bits: 11 }),
-            F8_E4M3 | F8_E5M2 | F8_E4M3FNUZ | F8_E5M2FNUZ => Some(Split { shift: 1, bits: 6 }),
-            _ => None,
+            BF16 => const { &[split(7, 8)] },
+            F16 => const { &[split(9, 6), split(8, 7), split(10, 5)] },
+            F32 => const { &[split(23, 8)] },
+            F64 => const { &[split(52, 11)] },
+            F8_E4M3 | F8_E5M2 | F8_E4M3FNUZ | F8_E5M2FNUZ => const { &[split(1, 6), split(0, 7), split(2, 5)] },
+            _ => &[],
         }
     }
 }
@@ -137,7 +152,7 @@ mod tests {
     #[test]
     fn split_fields_lie_inside_the_element_and_within_its_upper_16_bits() {
         for dtype in Dtype::all() {
-            if let Some(split) = dtype.split() {
+            for split in dtype.splits() {
                 let top = u32::from(split.shift + split.bits);
                 assert!(top <= dtype.bits());
                 assert!(u32::from(split.shift) + 16 >= dtype.bits(), "the histogram sees 16 bits");

@@ -8,8 +8,8 @@ import numpy as np
 
 from .common import ceil_div, need
 from .records import (
-    BF16, CENTROIDS, COLUMN_STEPS, F32, LOSSLESS, PLAIN, ROW_CLASSES, ROW_STEPS, STORED,
-    ZEROS, ZSTD, width_of,
+    BF16, CENTROIDS, COLUMN_STEPS, F32, F8_E4M3, F8_E5M2, LOSSLESS, PLAIN, ROW_CLASSES, ROW_STEPS,
+    STORED, ZEROS, ZSTD, width_of, zero_bits,
 )
 from .zstandard import zstd_decoder
 
@@ -188,9 +188,11 @@ def decode_entries(a, side, row_class, raw, state, words, n):
 
 def lossless_elements(a, side, symbol, raw):
     """[8] The last part is shifted twice, since the sum of the shifts may be 64."""
+    zeros = zero_bits(a)
+    below = a.split_shift - zeros               # D
     u = side.value[symbol] << a.split_shift
-    u |= raw & (1 << a.split_shift) - 1
-    u |= raw >> a.split_shift << a.split_shift << a.split_bits
+    u |= (raw & (1 << below) - 1) << zeros
+    u |= raw >> below << a.split_shift << a.split_bits
     return u.astype(f"<u{width_of(a)}")
 
 
@@ -235,7 +237,21 @@ def prime_sparse_elements(a, side, entry, symbol, raw, row_step):
         w = w * step_factor(row_step)[at // a.row_len]
     if a.flags & COLUMN_STEPS:
         w = w * step_factor(side.column_step)[at % a.row_len]
+    if a.dtype in (F8_E5M2, F8_E4M3):
+        return round_to_eight_bits(w, 2 if a.dtype == F8_E5M2 else 3)
     if a.dtype != BF16:
         return w.astype("<f4" if a.dtype == F32 else "<f2")
     bits = w.view(np.uint32)                    # never those of a NaN: the sum is below 2^32
     return (bits + 0x7FFF + (bits >> 16 & 1) >> 16).astype("<u2")
+
+
+def round_to_eight_bits(w, mantissa):
+    """[9.3] Counts the steps of 2^(e - mantissa) in the magnitude, where 2^e is the power of two
+    below it, but not below the least normal number. f64 holds all of it exactly."""
+    least = -14 if mantissa == 2 else -6
+    size = np.minimum(np.abs(w), np.float32(2**17)).astype(np.float64)
+    e = np.maximum(np.where(size, np.frexp(size)[1] - 1, least), least)
+    steps = np.rint(np.ldexp(size, mantissa - e))
+    code = (e - least) * 2**mantissa + steps    # of a normal number, 2^mantissa steps are the 1.
+    code = np.minimum(code, 0x7C if mantissa == 2 else 0x7F).astype(np.uint8)
+    return code | np.signbit(w).astype(np.uint8) << 7

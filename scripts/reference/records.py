@@ -14,7 +14,7 @@ STORED, ZSTD, LOSSLESS, PRIME_SPARSE = range(4)                         # codecs
 CODED, PLAIN, ZEROS = range(3)                                          # modes [4.7]
 ROW_STEPS, ROW_CLASSES, COLUMN_STEPS, CENTROIDS = 1, 2, 4, 8            # flags [4.6]
 BITS = [8, 4, 6, 6] + [8] * 7 + [16] * 4 + [32] * 3 + [64] * 4          # of each dtype [5]
-F16, BF16, F32 = 13, 14, 17
+F8_E5M2, F8_E4M3, F16, BF16, F32 = 6, 7, 13, 14, 17
 
 
 def layout(name, fields):
@@ -94,6 +94,11 @@ def width_of(array):
     return BITS[array.dtype] // 8
 
 
+def zero_bits(array):
+    """[8] Z"""
+    return 8 * width_of(array) - array.split_bits - array.raw_bits
+
+
 def check_array(a, blocks):
     """[4.6], and what [8] and [9] say of the record."""
     need(a.codec in UNUSED, f"unknown codec {a.codec}")
@@ -115,9 +120,9 @@ def check_array(a, blocks):
         need(a.flags in (0, ROW_CLASSES), f"flags {a.flags} under codec 2")
         need(1 <= a.split_bits <= 16 and a.split_shift + a.split_bits <= 8 * width_of(a),
              f"a field of {a.split_bits} bits from bit {a.split_shift} on")
-        need(a.raw_bits == 8 * width_of(a) - a.split_bits, f"{a.raw_bits} raw bits")
+        need(0 <= zero_bits(a) <= a.split_shift, f"{a.raw_bits} raw bits")
         return
-    need(a.dtype in (F16, BF16, F32), f"dtype {a.dtype} under codec 3")
+    need(a.dtype in (F8_E5M2, F8_E4M3, F16, BF16, F32), f"dtype {a.dtype} under codec 3")
     need(0 < a.step_bits < 0x7F800000, "the step is not finite and above 0")
     need(a.flags < 16, f"unknown flags {a.flags}")
     need(a.raw_bits <= (0 if a.flags & CENTROIDS else 12), f"{a.raw_bits} raw bits")

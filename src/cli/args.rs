@@ -74,6 +74,10 @@ pub struct Convert {
     #[arg(long, value_enum, default_value_t = ColumnsArg::Auto)]
     pub columns: ColumnsArg,
 
+    /// Store matrices of FP8, which are small already, lossily, too
+    #[arg(long)]
+    pub lossy_fp8: bool,
+
     /// Threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,

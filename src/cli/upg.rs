@@ -45,6 +45,7 @@ fn run_convert(args: &Convert) -> Result<ExitCode> {
         log2_states: args.effort.log2_states(),
         flat: args.flat,
         columns: args.columns.into(),
+        lossy_fp8: args.lossy_fp8,
         keep: globs(&args.keep)?,
         threads: args.threads.map_or_else(cores, usize::from),
         memory: args.memory,

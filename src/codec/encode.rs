@@ -1,6 +1,8 @@
 //! Writing the payload of a block from symbols that were already chosen.
 
-use crate::codec::entropy::encode::{EncodeTable, Encoder};
+use crate::codec::entropy;
+use crate::codec::entropy::encode::{EncodeTable, Job};
+use crate::codec::kernel::Isa;
 use crate::codec::layout::BlockShape;
 use crate::codec::params::{CONTEXT_ENTRIES, ESCAPE, SymbolParams};
 use crate::codec::raw::Raw;
@@ -31,6 +33,19 @@ pub fn encode_block(
     block: &Symbols<'_>,
     raw: Raw<'_>,
 ) -> Result<Vec<u8>, Defect> {
+    encode_block_on(Isa::chosen(), params, shape, tables, block, raw)
+}
+
+/// [`encode_block`] with the encoder of this instruction set, which the machine must
+/// have.
+pub fn encode_block_on(
+    isa: Isa,
+    params: &SymbolParams,
+    shape: &BlockShape,
+    tables: &[EncodeTable],
+    block: &Symbols<'_>,
+    raw: Raw<'_>,
+) -> Result<Vec<u8>, Defect> {
     let mut out = Vec::new();
     out.extend_from_slice(&(block.escape_positions.len() as u32).to_le_bytes());
     out.extend_from_slice(block.row_steps);
@@ -39,12 +54,8 @@ pub fn encode_block(
     out.extend(block.escape_positions.iter().flat_map(|p| p.to_le_bytes()));
     out.extend_from_slice(block.escape_values);
 
-    let mut encoder = Encoder::new(shape.lanes, shape.elements);
-    for step in shape.steps().rev() {
-        let class = block.row_classes.get(step.row).map_or(0, |&class| usize::from(class));
-        encoder.step(&tables[class], &block.symbols[step.first..step.first + step.active]);
-    }
-    encoder.finish(&mut out)?;
+    let (entries, row_classes) = (block.symbols, block.row_classes);
+    entropy::encode::encode(isa, &Job { tables, shape: *shape, entries, row_classes }, &mut out)?;
     Ok(out)
 }
 

@@ -13,6 +13,8 @@ use crate::dtype::{Dtype, Split};
 pub struct Histogram {
     dtype: Dtype,
     counts: Vec<u64>,
+    /// The bits that are set in any element.
+    ones: u64,
 }
 
 /// The distinct finite values of a tensor, ascending, with sums over all values
@@ -38,29 +40,33 @@ impl Histogram {
     /// For elements of whole bytes.
     pub fn new(dtype: Dtype) -> Histogram {
         let bins = if dtype.bits() == 8 { 1 << 8 } else { 1 << 16 };
-        Histogram { dtype, counts: vec![0; bins] }
+        Histogram { dtype, counts: vec![0; bins], ones: 0 }
     }
 
     /// Counts whole elements, at most 2^32 - 1 at a time.
     pub fn add(&mut self, bytes: &[u8]) {
-        let mut counts = vec![0u32; self.counts.len()];
-        match self.dtype.bits() / 8 {
-            1 => bytes.iter().for_each(|&b| counts[usize::from(b)] += 1),
-            width => bytes.chunks_exact(width as usize).for_each(|element| {
-                let top = [element[element.len() - 2], element[element.len() - 1]];
-                counts[usize::from(u16::from_le_bytes(top))] += 1;
-            }),
-        }
-        for (total, count) in self.counts.iter_mut().zip(counts) {
-            *total += u64::from(count);
+        let tables = match self.dtype.bits() / 8 {
+            1 => count(bytes, &mut self.ones, |&[byte]| usize::from(byte)),
+            2 => count(bytes, &mut self.ones, |&element| usize::from(u16::from_le_bytes(element))),
+            4 => count(bytes, &mut self.ones, |&[_, _, c, d]| usize::from(u16::from_le_bytes([c, d]))),
+            _ => count(bytes, &mut self.ones, |&[_, _, _, _, _, _, g, h]| usize::from(u16::from_le_bytes([g, h]))),
+        };
+        for table in tables.chunks_exact(BINS) {
+            self.counts.iter_mut().zip(table).for_each(|(total, &count)| *total += u64::from(count));
         }
     }
 
     pub fn merge(mut self, other: &Histogram) -> Histogram {
+        self.ones |= other.ones;
         for (total, count) in self.counts.iter_mut().zip(&other.counts) {
             *total += count;
         }
         self
+    }
+
+    /// Bits at the lower end that are zero in all elements; 64 if all bits are.
+    pub fn trailing_zeros(&self) -> u32 {
+        self.ones.trailing_zeros()
     }
 
     pub fn total(&self) -> u64 {
@@ -69,25 +75,38 @@ impl Histogram {
 
     /// How often each value of the field occurs.
     pub fn field_counts(&self, split: Split) -> Vec<u64> {
-        let below = (self.dtype.bits() - self.counts.len().ilog2()) as u8;
-        let mask = (1usize << split.bits) - 1;
-        let mut fields = vec![0; 1 << split.bits];
-        for (top, &count) in self.counts.iter().enumerate() {
-            fields[top >> (split.shift - below) & mask] += count;
-        }
-        fields
+        self.field_counts_above(split, 0).0
     }
 
-    /// Calls `each` with every pattern of a 16-bit type that occurs and its
+    /// How often each value of the field occurs in elements whose lowest `zero_bits`
+    /// bits are zero, and the number of other elements. Of types wider than 16 bits,
+    /// these bits must be zero in all.
+    pub fn field_counts_above(&self, split: Split, zero_bits: u8) -> (Vec<u64>, u64) {
+        let below = (self.dtype.bits() - self.counts.len().ilog2()) as u8;
+        let mask = (1usize << split.bits) - 1;
+        let zeros = (1usize << zero_bits.saturating_sub(below)) - 1;
+        let (mut fields, mut others) = (vec![0; 1 << split.bits], 0);
+        for (top, &count) in self.counts.iter().enumerate() {
+            if top & zeros == 0 {
+                fields[top >> (split.shift - below) & mask] += count;
+            } else {
+                others += count;
+            }
+        }
+        (fields, others)
+    }
+
+    /// Calls `each` with every pattern of a type of 8 or 16 bits that occurs and its
     /// count; not for wider types, of which only the upper bits are known.
     pub fn for_each_pattern(&self, mut each: impl FnMut(u32, u64)) {
-        if self.dtype.bits() == 16 {
+        if self.dtype.bits() <= 16 {
             let occurring = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
             occurring.for_each(|(pattern, &count)| each(pattern as u32, count));
         }
     }
 
-    /// For BF16, F16 and F32 (whose values stand in the middle of their bins).
+    /// For the types that prime-sparse can hold (the values of F32 stand in the middle
+    /// of their bins).
     pub fn values(&self) -> ValueSums {
         let value = |top: usize| match self.dtype {
             Dtype::F32 => f32::from_bits((top as u32) << 16 | 0x8000),
@@ -109,6 +128,34 @@ impl Histogram {
         }
         sums
     }
+}
+
+/// Values that 16 bits have.
+const BINS: usize = 1 << 16;
+
+/// Counts elements by their upper bits into two tables, one after the other: equal
+/// neighbours would wait for each other's counts. Adds their bits to `ones`.
+fn count<const WIDTH: usize>(bytes: &[u8], ones: &mut u64, top: impl Fn(&[u8; WIDTH]) -> usize) -> Vec<u32> {
+    let mut tables = vec![0u32; 2 * BINS];
+    let (even, odd) = tables.split_at_mut(BINS);
+    let (pairs, rest) = bytes.as_chunks::<WIDTH>().0.as_chunks::<2>();
+    for [first, second] in pairs {
+        even[top(first) % BINS] += 1;
+        odd[top(second) % BINS] += 1;
+    }
+    for element in rest {
+        even[top(element) % BINS] += 1;
+    }
+    // In words of 8 bytes, of which each has an element or several.
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut all = words.iter().fold(0, |all, &word| all | u64::from_le_bytes(word));
+    for (i, &byte) in rest.iter().enumerate() {
+        all |= u64::from(byte) << (8 * i);
+    }
+    for i in 0..8 / WIDTH {
+        *ones |= all >> (8 * WIDTH * i) & (u64::MAX >> (64 - 8 * WIDTH));
+    }
+    tables
 }
 
 impl ValueSums {

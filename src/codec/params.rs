@@ -83,13 +83,22 @@ impl SymbolParams {
                 if field == 0 || field > 16 || u32::from(split.shift) + field > bits {
                     return Err(Defect("split outside the element"));
                 }
-                if u32::from(self.raw_bits) != bits - field {
+                let below = u32::from(split.shift);
+                if u32::from(self.raw_bits) > bits - field || u32::from(self.raw_bits) + below < bits - field {
                     return Err(Defect("raw bits do not complete the split"));
                 }
             }
             SymbolMap::PrimeSparse(p) => p.validate(self.dtype, self.raw_bits)?,
         }
         Ok(self)
+    }
+
+    /// Lossless: bits at the lower end of the elements that are zero and not stored.
+    pub fn zero_bits(&self) -> u8 {
+        match &self.map {
+            SymbolMap::Lossless(split) => (self.dtype.bits() - u32::from(split.bits) - u32::from(self.raw_bits)) as u8,
+            SymbolMap::PrimeSparse(_) => 0,
+        }
     }
 
     pub fn prime_sparse(&self) -> Option<&PrimeSparse> {
@@ -110,7 +119,7 @@ impl SymbolParams {
 
 impl PrimeSparse {
     fn validate(&self, dtype: Dtype, raw_bits: u8) -> Result<(), Defect> {
-        if !dtype.can_be_lossy() {
+        if !dtype.lossy_when_asked() {
             return Err(Defect("prime-sparse cannot hold this element type"));
         }
         if !self.step.is_finite() || self.step <= 0.0 {

@@ -50,12 +50,13 @@ fn prime_sparse() -> impl Strategy<Value = (PrimeSparse, u8)> {
 }
 
 fn params() -> impl Strategy<Value = SymbolParams> {
-    let lossy = prop_oneof![Just(Dtype::BF16), Just(Dtype::F16), Just(Dtype::F32)];
+    let lossy = prop::sample::select(Dtype::all().filter(|d| d.lossy_when_asked()).collect::<Vec<_>>());
     let lossy = (lossy, prime_sparse()).prop_map(|(dtype, (p, raw))| (dtype, SymbolMap::PrimeSparse(p), raw));
     let exact = prop::sample::select(Dtype::all().filter(|d| d.split().is_some()).collect::<Vec<_>>());
-    let exact = exact.prop_map(|dtype| {
+    let exact = (exact, 0..4u8, 0..64u8).prop_map(|(dtype, kind, zero_bits)| {
         let split = dtype.split().unwrap_or(Split { shift: 0, bits: 1 });
-        (dtype, SymbolMap::Lossless(split), dtype.bits() as u8 - split.bits)
+        let zero_bits = if kind == 0 { zero_bits % (split.shift + 1) } else { 0 };
+        (dtype, SymbolMap::Lossless(split), dtype.bits() as u8 - split.bits - zero_bits)
     });
     (prop_oneof![lossy, exact], 1..=8usize, 1..=3u8, any::<bool>())
         .prop_map(|((dtype, map, raw_bits), lanes, classes, row_classes)| SymbolParams {
@@ -165,9 +166,11 @@ impl Case {
                 let raw = self.raw[i];
                 let bits = match &self.params.map {
                     SymbolMap::Lossless(split) => {
-                        let high = (raw >> split.shift) << (split.shift + split.bits);
+                        let zero_bits = self.params.dtype.bits() as u8 - split.bits - self.params.raw_bits;
+                        let below = split.shift - zero_bits;
+                        let high = u128::from(raw >> below) << (split.shift + split.bits);
                         let field = u64::from(self.field_values[usize::from(self.symbols[i])]);
-                        (raw % (1 << split.shift)) | (field << split.shift) | high
+                        (raw % (1 << below)) << zero_bits | (field << split.shift) | high as u64
                     }
                     SymbolMap::PrimeSparse(p) => {
                         u64::from(to_bits(self.params.dtype, self.value(p, &levels, i, raw, state)))

@@ -66,6 +66,11 @@ fn bless(directory: &Path) {
         write(source.path(), "golden/empty.txt", b"");
         run(&options(&source.path().join("golden"), path, Target::Lossless));
     });
+    make("lossless-zero-bits", &|path| {
+        let source = tempfile::tempdir().expect("a directory");
+        write(source.path(), "golden/model.safetensors", &safetensors(&widened()));
+        run(&options(&source.path().join("golden"), path, Target::Lossless));
+    });
     for (name, bits, grid) in [
         ("bits-1.6-prime", 1.6, Grid::Prime),
         ("bits-3.2-prime", 3.2, Grid::Prime),
@@ -105,6 +110,20 @@ fn every_dtype() -> Vec<Tensor> {
     tensors.push(("scalar".into(), "F32", vec![], 1.5f32.to_le_bytes().to_vec()));
     tensors.push(("empty".into(), "BF16", vec![0, 7], vec![]));
     tensors
+}
+
+/// Weights of types that have more precision than they had.
+fn widened() -> Vec<Tensor> {
+    let mut random = Random(4);
+    let weights: Vec<half::bf16> = (0..70 * 60).map(|_| half::bf16::from_f32(0.01 * random.gaussian())).collect();
+    let tensor = |dtype: &'static str, to_bytes: &dyn Fn(half::bf16) -> Vec<u8>| -> Tensor {
+        (format!("from.BF16.{dtype}"), dtype, vec![70, 60], weights.iter().flat_map(|&w| to_bytes(w)).collect())
+    };
+    vec![
+        tensor("F16", &|w| half::f16::from_f32(w.to_f32()).to_le_bytes().to_vec()),
+        tensor("F32", &|w| w.to_f32().to_le_bytes().to_vec()),
+        tensor("F64", &|w| w.to_f64().to_le_bytes().to_vec()),
+    ]
 }
 
 fn matrices() -> Vec<Tensor> {
@@ -161,6 +180,16 @@ fn hooks() -> Vec<(&'static str, Hooks)> {
         ("rows", Hooks { classes: 3, lanes: 128, ..bf16(PrimeSparse { row_steps: true, ..PLAIN }) }),
         ("columns", Hooks { dtype: Dtype::F16, ..bf16(PrimeSparse { column_steps: true, ..PLAIN }) }),
         ("centroids", bf16(PrimeSparse { centroids: true, trellis: EIGHT_STATES, ..PLAIN })),
+        // Steps at which numbers below the normal ones occur, and none is too large.
+        ("e4m3", Hooks { dtype: Dtype::F8_E4M3, ..bf16(PrimeSparse { trellis: EIGHT_STATES, ..PLAIN }) }),
+        (
+            "e5m2-rows-columns-raw-3",
+            Hooks {
+                dtype: Dtype::F8_E5M2,
+                raw_bits: 3,
+                ..bf16(PrimeSparse { step: 3e-4, row_steps: true, column_steps: true, ..PLAIN })
+            },
+        ),
         (
             "everything",
             Hooks {

@@ -1,10 +1,10 @@
-//! Kernels read and write nothing beyond their slices: these end where memory
-//! that may not be touched begins.
+//! Kernels and encoders read and write nothing beyond their slices: these end where
+//! memory that may not be touched begins.
 
 use std::ops::{Deref, DerefMut};
 
 use upg::codec::decode_block_on;
-use upg::codec::encode::{Symbols, encode_block, trellis_entries};
+use upg::codec::encode::{Symbols, encode_block_on, trellis_entries};
 use upg::codec::entropy::encode::EncodeTable;
 use upg::codec::entropy::frequencies::Frequencies;
 use upg::codec::kernel::Isa;
@@ -118,13 +118,17 @@ fn nothing_is_touched_beyond_the_slices() {
                 let raw: Vec<u64> =
                     symbols.iter().map(|&s| if s == ESCAPE { 0 } else { random.next() % (1 << raw_bits) }).collect();
                 let block = Symbols {
-                    symbols: &trellis_entries(&params, &shape, &symbols, Raw::U64(&raw)),
+                    symbols: &Guarded::new(&trellis_entries(&params, &shape, &symbols, Raw::U64(&raw))),
                     row_steps: &vec![130; if params.row_steps() { shape.rows() } else { 0 }],
                     ..Default::default()
                 };
                 let table = [EncodeTable::new(&frequencies[0], contexts)];
-                let payload = encode_block(&params, &shape, &table, &block, Raw::U64(&raw))
-                    .expect("every symbol has a frequency");
+                let encode = |isa| {
+                    encode_block_on(isa, &params, &shape, &table, &block, Raw::U64(&raw))
+                        .expect("every symbol has a frequency")
+                };
+                let payload = encode(Isa::Portable);
+                assert!(Isa::available().into_iter().all(|isa| encode(isa) == payload), "{lanes} lanes");
                 let payload = Guarded::new(&payload);
                 let mut outputs = Vec::new();
                 for isa in Isa::available() {

@@ -17,13 +17,14 @@ pub(super) trait Map {
 pub(super) struct LosslessMap {
     fields: [u64; ENTRIES],
     split: Split,
+    zero_bits: u8,
     width: usize,
 }
 
 impl LosslessMap {
     pub(super) fn new(job: &Job<'_>, split: Split) -> LosslessMap {
         let fields = job.side.field_values.map(|v| u64::from(v) << split.shift);
-        LosslessMap { fields, split, width: job.params.dtype.bits() as usize / 8 }
+        LosslessMap { fields, split, zero_bits: job.params.zero_bits(), width: job.params.dtype.bits() as usize / 8 }
     }
 
     /// The field value of each symbol at its place in the element.
@@ -34,11 +35,13 @@ impl LosslessMap {
 
     #[inline(always)]
     fn write_as<const WIDTH: usize>(&self, entries: &[u8], raw: &[u64], out: &mut [u8]) {
-        let low = (1u64 << self.split.shift) - 1;
-        // Nothing lies above a field that reaches the top; a shift by 64 is an error.
-        let field_bits = u32::from(self.split.bits);
+        let zero_bits = u32::from(self.zero_bits);
+        let low = (1u64 << (self.split.shift - self.zero_bits)) - 1;
+        // Nothing lies above a field that reaches the top; the shift may be one by 64.
+        let above = zero_bits + u32::from(self.split.bits);
         for ((out, &entry), &raw) in out.chunks_exact_mut(WIDTH).zip(entries).zip(raw) {
-            let element = (raw & low) | self.fields[usize::from(entry) % ENTRIES] | (raw & !low) << field_bits;
+            let field = self.fields[usize::from(entry) % ENTRIES];
+            let element = (raw & low) << zero_bits | field | (raw & !low).unbounded_shl(above);
             out.copy_from_slice(&element.to_le_bytes()[..WIDTH]);
         }
     }
@@ -99,13 +102,17 @@ impl Map for TableMap<'_> {
     fn write(&mut self, step: &Step, entries: &[u8], _: &[u64], out: &mut [u8]) {
         let table = &self.tables[self.table_of_row(step.row)];
         let elements = entries.iter().map(|&entry| table[usize::from(entry) % ENTRIES]);
-        if self.width == 2 {
-            for (out, element) in out.chunks_exact_mut(2).zip(elements) {
-                out.copy_from_slice(&(element as u16).to_le_bytes());
+        match self.width {
+            1 => out.iter_mut().zip(elements).for_each(|(out, element)| *out = element as u8),
+            2 => {
+                for (out, element) in out.chunks_exact_mut(2).zip(elements) {
+                    out.copy_from_slice(&(element as u16).to_le_bytes());
+                }
             }
-        } else {
-            for (out, element) in out.chunks_exact_mut(4).zip(elements) {
-                out.copy_from_slice(&element.to_le_bytes());
+            _ => {
+                for (out, element) in out.chunks_exact_mut(4).zip(elements) {
+                    out.copy_from_slice(&element.to_le_bytes());
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ pub const TAIL: usize = 2 * LOAD * 8;
 pub fn supports(job: &Job<'_>) -> bool {
     let lanes = matches!(job.shape.lanes, 32 | 64 | 128 | 256);
     let map = match &job.params.map {
-        SymbolMap::Lossless(split) => *split == Split { shift: 7, bits: 8 },
+        SymbolMap::Lossless(split) => *split == Split { shift: 7, bits: 8 } && job.params.raw_bits == 8,
         SymbolMap::PrimeSparse(p) => job.params.raw_bits == 0 && !p.column_steps,
     };
     lanes && map && job.params.dtype.bits() == 16

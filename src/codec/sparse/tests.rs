@@ -138,3 +138,29 @@ fn no_finite_weight_decodes_to_infinity() {
     let q = Quantiser::search(&histogram(&gaussian(5000)), Grid::Uniform, 16000.0, Dtype::BF16).expect("a quantiser");
     assert_eq!((q.index(f32::INFINITY), q.index(f32::NEG_INFINITY), q.index(f32::NAN)), (None, None, None));
 }
+
+#[test]
+fn eight_bits_are_quantised_and_never_overflow() {
+    for dtype in [Dtype::F8_E4M3, Dtype::F8_E5M2] {
+        let largest = float::largest(dtype);
+        // The outermost weights are at the end of the range.
+        let codes: Vec<u8> = gaussian(100_000)
+            .iter()
+            .map(|v| float::to_bits(dtype, (v * 10.0 * largest).clamp(-largest, largest)) as u8)
+            .collect();
+        let mut histogram = Histogram::new(dtype);
+        histogram.add(&codes);
+        let sums = histogram.values();
+        assert_eq!(sums.others, 0);
+        for (bits, least) in [(2.0, 10.0), (3.2, 17.0), (4.5, 23.0)] {
+            let q = Quantiser::search(&sums, Grid::Uniform, bits * codes.len() as f64, dtype).expect("a quantiser");
+            assert!(snr(&sums, &q) >= least, "{} {bits} bits: {} dB", dtype.name(), snr(&sums, &q));
+            let levels = q.levels();
+            for code in codes.iter().map(|&code| u32::from(code)) {
+                let Some(index) = q.index(float::from_bits(dtype, code)) else { continue };
+                let decoded = float::to_bits(dtype, Quantiser::value(&levels, q.step, index));
+                assert!(float::from_bits(dtype, decoded).is_finite());
+            }
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! The passes over a tensor before it is encoded: counting its values.
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 
 use super::Progress;
@@ -76,6 +78,10 @@ pub fn count_symbols(
     .try_reduce(|| [0; ENTRIES], |a, b| Ok(std::array::from_fn(|i| a[i] + b[i])))
 }
 
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Reads a tensor in chunks of so many bytes, on all threads of the pool.
 fn chunks<T: Send>(
     source: &LocalFile,
@@ -89,8 +95,13 @@ fn chunks<T: Send>(
             return Err(Error::Cancelled);
         }
         let start = i as u64 * chunk;
-        let mut bytes = vec![0; chunk.min(tensor.length - start) as usize];
-        source.read_exact_at(&mut bytes, tensor.offset + start)?;
-        Ok(each(&bytes))
+        let len = chunk.min(tensor.length - start) as usize;
+        BUFFER.with_borrow_mut(|buffer| {
+            // Kept: fresh memory takes as long as counting does.
+            buffer.resize(buffer.len().max(len), 0);
+            let bytes = &mut buffer[..len];
+            source.read_exact_at(bytes, tensor.offset + start)?;
+            Ok(each(bytes))
+        })
     })
 }

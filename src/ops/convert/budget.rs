@@ -36,7 +36,7 @@ pub struct Budget {
 
 /// Whether a tensor is to be stored lossily.
 pub fn is_lossy(options: &Options, tensor: &ShardTensor) -> bool {
-    options.target != Target::Lossless && is_matrix(tensor) && !options.keep.is_match(&tensor.name)
+    options.target != Target::Lossless && is_matrix(tensor, options.lossy_fp8) && !options.keep.is_match(&tensor.name)
 }
 
 impl Budget {
@@ -104,7 +104,7 @@ impl Rest {
             };
             rest.bytes += compressed_bytes(&source, shard.header_len)?;
             for tensor in shard.tensors.iter().filter(|tensor| !is_lossy(options, tensor)) {
-                let kept = is_matrix(tensor);
+                let kept = is_matrix(tensor, options.lossy_fp8);
                 if kept && matches!(options.target, Target::Bits(_)) {
                     continue;
                 }

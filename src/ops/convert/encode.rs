@@ -8,10 +8,11 @@ use crate::codec::decode_block;
 use crate::codec::encode::{Symbols, encode_block};
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::layout::BlockShape;
+use crate::codec::lossless;
 use crate::codec::params::{ESCAPE, SymbolParams};
 use crate::codec::raw::Raw;
 use crate::dtype::Dtype;
-use crate::error::{Error, Result};
+use crate::error::{Defect, Error, Result};
 use crate::format::BlockMode;
 
 /// The stored form of a block.
@@ -22,17 +23,17 @@ pub struct Encoded {
     pub quality: Quality,
 }
 
-/// Symbols and raw bits for each pattern of a 16-bit type: symbol in the low
+/// Symbols and raw bits for each pattern of an 8- or 16-bit type: symbol in the low
 /// byte, raw bits above. Empty for other types.
 pub struct PatternTable(Vec<u32>);
 
 impl PatternTable {
     pub fn new(plan: &Plan) -> PatternTable {
         match (&plan.coding, plan.width()) {
-            (Coding::PrimeSparse(lossy), 2) => PatternTable(
-                (0..=u16::MAX)
+            (Coding::PrimeSparse(lossy), width @ 1..=2) => PatternTable(
+                (0..1 << (8 * width))
                     .map(|bits| {
-                        let value = crate::codec::float::from_bits(plan.dtype, u32::from(bits));
+                        let value = crate::codec::float::from_bits(plan.dtype, bits);
                         let (symbol, raw) = lossy.quantiser.symbol(value);
                         u32::from(symbol) | (raw as u32) << 8
                     })
@@ -76,6 +77,11 @@ fn count_zeros(dtype: Dtype, bytes: &[u8]) -> u64 {
     }
 }
 
+/// Why coding fails: the tables are made of the counts of these very elements.
+fn changed(_: Defect) -> Error {
+    Error::Invalid("the source changed while it was being converted".into())
+}
+
 /// Encodes block number `i` of an array, whole elements.
 pub fn encode(plan: &Plan, patterns: &PatternTable, i: u64, bytes: &[u8]) -> Result<Encoded> {
     let zeros = || Quality { zeros: count_zeros(plan.dtype, bytes), ..Quality::default() };
@@ -97,8 +103,8 @@ pub fn encode(plan: &Plan, patterns: &PatternTable, i: u64, bytes: &[u8]) -> Res
             return smaller(compressed.map_err(failed)?);
         }
         Coding::Lossless(exact) => {
-            let Exact { params, split, code: fields, table, .. } = &**exact;
-            return smaller(code(plan, params, table, bytes, |element| fields.split(*split, element))?);
+            let Exact { params, code, table, .. } = &**exact;
+            return smaller(lossless::encode(params, plan.row_len as usize, code, table, bytes).map_err(changed)?);
         }
         Coding::PrimeSparse(lossy) => {
             let Lossy { params, quantiser, table, .. } = &**lossy;
@@ -188,8 +194,6 @@ impl Work {
             row_steps: &[],
             row_classes: &[],
         };
-        encode_block(params, &shape, std::slice::from_ref(table), &block, Raw::U64(&self.raw))
-            // The tables are made of the counts of these very elements.
-            .map_err(|_| Error::Invalid("the source changed while it was being converted".into()))
+        encode_block(params, &shape, std::slice::from_ref(table), &block, Raw::U64(&self.raw)).map_err(changed)
     }
 }

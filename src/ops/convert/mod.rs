@@ -86,6 +86,8 @@ pub struct Options {
     /// The same bits for every matrix.
     pub flat: bool,
     pub columns: Columns,
+    /// Matrices of 8-bit floating-point numbers, too; else they are kept exactly.
+    pub lossy_fp8: bool,
     /// Tensors to store exactly.
     pub keep: GlobSet,
     pub threads: usize,

@@ -4,12 +4,12 @@ use super::trellis::TrellisPlan;
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::entropy::frequencies::Frequencies;
 use crate::codec::histogram::Histogram;
-use crate::codec::lossless::FieldCode;
+use crate::codec::lossless::{self, Choice, FieldCode};
 use crate::codec::manifold::Grid;
 use crate::codec::params::{ENTRIES, LANE_UNIT, PrimeSparse, SymbolMap, SymbolParams};
 use crate::codec::side::{Side, SideContent};
 use crate::codec::sparse::Quantiser;
-use crate::dtype::{Dtype, Split};
+use crate::dtype::Dtype;
 use crate::shard::ShardTensor;
 
 /// Decoded bytes per block, at most.
@@ -59,7 +59,6 @@ pub enum Coding {
 /// Lossless with all that encoding needs.
 pub struct Exact {
     pub params: SymbolParams,
-    pub split: Split,
     pub code: FieldCode,
     pub table: EncodeTable,
     pub side: Vec<u8>,
@@ -80,10 +79,9 @@ pub struct Lossy {
 
 /// Whether a tensor may be stored lossily: a matrix of floating-point numbers
 /// that is large enough for its tables.
-pub fn is_matrix(tensor: &ShardTensor) -> bool {
-    tensor.dtype.can_be_lossy()
-        && tensor.shape.iter().filter(|&&dim| dim > 1).count() >= 2
-        && tensor.elements() >= LEAST_MATRIX
+pub fn is_matrix(tensor: &ShardTensor, lossy_fp8: bool) -> bool {
+    let lossy = if lossy_fp8 { tensor.dtype.lossy_when_asked() } else { tensor.dtype.lossy_by_default() };
+    lossy && tensor.shape.iter().filter(|&&dim| dim > 1).count() >= 2 && tensor.elements() >= LEAST_MATRIX
 }
 
 /// The element type of the array that holds a tensor of this type.
@@ -109,14 +107,15 @@ impl Plan {
     /// Bit-exact, by the entropy of the split field; None if it would not pay.
     pub fn lossless(dtype: Dtype, histogram: &Histogram) -> Option<Plan> {
         let elements = histogram.total();
-        let split = dtype.split().filter(|_| elements >= LEAST_CODED)?;
+        let choice = lossless::choose(dtype, histogram).filter(|_| elements >= LEAST_CODED)?;
+        let raw_bits = choice.raw_bits(dtype);
+        let Choice { split, code, .. } = choice;
         let geometry = Geometry::new(dtype, elements);
-        let code = FieldCode::new(&histogram.field_counts(split));
         let frequencies = Frequencies::from_counts(&code.counts, 1);
         let params = SymbolParams {
             dtype,
             lanes: geometry.lanes,
-            raw_bits: dtype.bits() as u8 - split.bits,
+            raw_bits,
             classes: 1,
             row_classes: false,
             map: SymbolMap::Lossless(split),
@@ -124,7 +123,7 @@ impl Plan {
         let frequencies = [frequencies];
         let side = SideContent { frequencies: &frequencies, field_values: Some(&code.values), ..Default::default() };
         let (side, table) = (side.to_bytes(), EncodeTable::new(&frequencies[0], 1));
-        let plan = geometry.plan(Coding::Lossless(Box::new(Exact { params, split, code, table, side })));
+        let plan = geometry.plan(Coding::Lossless(Box::new(Exact { params, code, table, side })));
         (plan.estimated_bytes() < (elements * u64::from(dtype.bits() / 8)) as f64).then_some(plan)
     }
 
@@ -167,7 +166,7 @@ impl Plan {
             Coding::Lossless(exact) => {
                 let Exact { params, code, side, .. } = &**exact;
                 let escapes = code.counts[0] as f64 * (4.0 + self.width() as f64);
-                let symbols = crate::codec::lossless::entropy(&code.counts) + f64::from(params.raw_bits);
+                let symbols = lossless::entropy(&code.counts) + f64::from(params.raw_bits);
                 let geometry = Geometry::new(self.dtype, self.elements);
                 symbols * self.elements as f64 / 8.0 + escapes + geometry.overhead(side.len() as u64) as f64
             }

@@ -194,7 +194,7 @@ impl<'a> Planner<'a, '_> {
         for file in &self.tree.files {
             let SourceKind::Shard(shard) = &file.kind else { continue };
             let Some(tensor) = shard.tensors.iter().find(|tensor| tensor.name == norm) else { continue };
-            if tensor.elements() != columns || !tensor.dtype.can_be_lossy() {
+            if tensor.elements() != columns || !tensor.dtype.lossy_by_default() {
                 break;
             }
             let mut bytes = vec![0; tensor.length as usize];

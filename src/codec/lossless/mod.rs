@@ -4,8 +4,13 @@
 //! entropy coder and keeping sign and mantissa as they are comes close to the
 //! best that is known (ZipNN, arXiv 2411.05239; DFloat11, arXiv 2504.11651).
 
+mod block;
+mod choose;
+
+pub use block::encode;
+pub use choose::{Choice, choose};
+
 use crate::codec::params::{ENTRIES, ESCAPE};
-use crate::dtype::Split;
 
 /// The symbols of the field values of one array.
 #[derive(Debug, Clone)]
@@ -14,7 +19,8 @@ pub struct FieldCode {
     pub values: [u16; ENTRIES],
     /// How often each symbol occurs.
     pub counts: [u64; ENTRIES],
-    symbol_of: Vec<u8>,
+    /// The symbol of every field value: one that is 16 bits wide is always inside.
+    symbol_of: Box<[u8; 1 << 16]>,
 }
 
 impl FieldCode {
@@ -24,8 +30,8 @@ impl FieldCode {
         fields.sort_by_key(|&f| (std::cmp::Reverse(field_counts[f]), f));
         fields.truncate(ENTRIES - 1);
         fields.sort_unstable();
-        let mut code =
-            FieldCode { values: [0; ENTRIES], counts: [0; ENTRIES], symbol_of: vec![ESCAPE; field_counts.len()] };
+        let symbol_of = Box::new([ESCAPE; 1 << 16]);
+        let mut code = FieldCode { values: [0; ENTRIES], counts: [0; ENTRIES], symbol_of };
         for (i, &field) in fields.iter().enumerate() {
             code.values[i + 1] = field as u16;
             code.counts[i + 1] = field_counts[field];
@@ -34,16 +40,6 @@ impl FieldCode {
         let coded: u64 = code.counts.iter().sum();
         code.counts[usize::from(ESCAPE)] = field_counts.iter().sum::<u64>() - coded;
         code
-    }
-
-    /// Symbol and raw bits of an element.
-    #[inline]
-    pub fn split(&self, split: Split, element: u64) -> (u8, u64) {
-        let low = element & ((1 << split.shift) - 1);
-        let above = element >> split.shift;
-        let field = above & ((1 << split.bits) - 1);
-        let high = above >> split.bits;
-        (self.symbol_of[field as usize], low | high << split.shift)
     }
 }
 
@@ -59,3 +55,6 @@ pub fn entropy(counts: &[u64]) -> f64 {
         })
         .sum()
 }
+
+#[cfg(test)]
+mod tests;
