@@ -198,8 +198,9 @@ def print_tables(perplexity, ours, theirs, equal):
     for r in ours + theirs:
         file_bits = f"{r['file_bits']:.3f}" if "file_bits" in r else "-"
         snr = "exact" if r["snr_db"] is None else f"{r['snr_db']:.2f}"
+        divergences = tables.small(r["kld"]), tables.small(r["kld_999"])
         rows.append([r["name"], f"{r['bits']:.3f}", file_bits, snr, f"{r['perplexity']:.3f}",
-                     tables.small(r["kld"]), tables.small(r["kld_999"]), f"{r['top1']:.4f}"])  # fmt: skip
+                     *divergences, f"{r['top1']:.4f}"])  # fmt: skip
     head = ["", "bits", "file", "SNR dB", "perplexity", "mean KLD", "99.9 % KLD", "top-1"]
     print(tables.markdown(head, rows))
     if equal:
@@ -209,7 +210,7 @@ def print_tables(perplexity, ours, theirs, equal):
             at = [tables.small(v) if v is None else f"{v:.2f}" for v in (e["bits"], e["saves"])]
             rows.append([e["type"], tables.small(e["kld"]), f"{e['their_bits']:.2f}",
                          e["curve"], *at])  # fmt: skip
-        print(tables.markdown(["", "mean KLD", "bits", "against", "bits", "saves"], rows))
+        print(tables.markdown(["", "mean KLD", "its bits", "against", "upg bits", "saves"], rows))
 
 
 def main():
@@ -259,5 +260,3 @@ if __name__ == "__main__":
     except Trouble as trouble:
         say(f"quality.py: {trouble}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)

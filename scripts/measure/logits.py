@@ -83,9 +83,10 @@ class Reference:
             return False
         try:
             with safe_open(self.path, framework="pt") as file:
-                return (file.metadata() or {}).get("key") == self.key
-        except Exception:
-            raise Trouble(f"{self.path} exists and holds no logits; it is not overwritten") from None
+                return file.metadata()["key"] == self.key
+        except Exception:  # safetensors has no public type of its own for a bad file
+            complaint = f"{self.path} exists and holds no logits; it is not overwritten"
+            raise Trouble(complaint) from None
 
     def _make(self):
         model = load(self.model_dir)

@@ -12,6 +12,7 @@ from pathlib import Path
 from .files import Trouble
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+stopped_by = []  # signals that arrived
 
 
 def find(directory):
@@ -44,16 +45,12 @@ def convert(upg, source, out, options):
 @contextmanager
 def uninterrupted():
     """Hold signals back for the moment in which a mount comes or goes."""
-    pending, before = [], {}
-    for number in SIGNALS:
-        before[number] = signal.signal(number, lambda *arrived: pending.append(arrived))
+    before = {n: signal.signal(n, lambda number, _: stopped_by.append(number)) for n in SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if pending:
-        signal.raise_signal(pending[0][0])
 
 
 @contextmanager
@@ -63,6 +60,7 @@ def mounted(upg_mount, image, point):
     try:
         with uninterrupted():
             run(upg_mount, image, point)
+        stop_if_asked()
         yield point
     finally:
         with uninterrupted():
@@ -84,8 +82,26 @@ def unmount(upg_mount, point):
 
 def end_cleanly_on_signals():
     """Let a signal unwind the program, so that it unmounts and removes its files."""
-    for number in SIGNALS[1:]:
-        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    default = sys.unraisablehook
+    # What a destructor loses is asked for again below, and is nothing to print.
+    sys.unraisablehook = lambda lost: (
+        None if isinstance(lost.exc_value, SystemExit) else default(lost)
+    )
+
+
+def stop(number, _frame=None):
+    stopped_by.append(number)
+    if len(stopped_by) == 1:  # a second one must not interrupt the cleaning up
+        sys.exit(128 + number)
+
+
+def stop_if_asked():
+    """The exception that a signal raises is lost if it comes while Python runs a destructor
+    or a library catches everything; so this asks again."""
+    if stopped_by:
+        sys.exit(128 + stopped_by[0])
 
 
 class Progress:
@@ -95,6 +111,13 @@ class Progress:
         self.on = sys.stderr.isatty()
 
     def __call__(self, text=""):
+        stop_if_asked()
+        self.show(text)
+
+    def clear(self):
+        self.show("")
+
+    def show(self, text):
         if self.on:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\x1b[K{text[:width]}", end="", file=sys.stderr, flush=True)
@@ -105,5 +128,5 @@ progress = Progress()
 
 def say(text):
     """A message to the user that stays, on standard error."""
-    progress()
+    progress.clear()
     print(text, file=sys.stderr, flush=True)

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from support.mounting import mounts_below
-from support.programs import BINARIES, REPO, make_model, needed, one_line, require, require_fuse, run
+from support.programs import (
+    BINARIES, REPO, make_model, needed, one_line, require, require_fuse, run,
+)  # fmt: skip
 
 needed("torch")
 needed("transformers")
