@@ -87,6 +87,18 @@ fn from_e4m3(bits: u8) -> f32 {
     if bits & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
+/// Appends the values of whole elements of a type of 8, 16 or 32 bits.
+pub fn extend_values(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) {
+    match dtype.bits() {
+        8 => values.extend(bytes.iter().map(|&b| from_bits(dtype, u32::from(b)))),
+        16 => {
+            let halves = bytes.as_chunks().0.iter();
+            values.extend(halves.map(|&b| from_bits(dtype, u32::from(u16::from_le_bytes(b)))));
+        }
+        _ => values.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -107,7 +107,7 @@ def test_the_number_of_threads_changes_no_byte(tiny, tmp_path, options):
 @pytest.mark.parametrize("grid", ("prime", "uniform"))
 def test_grids(tmp_path, mount, grid):
     source = tensors.write(tmp_path / "g.safetensors", [tensors.gaussian("w", (1000, 1024))])
-    image = convert(source, tmp_path / "g.upg", "--grid", grid, "--bits", "2.5")
+    image = convert(source, tmp_path / "g.upg", "--grid", grid, "--bits", "2.5", "--effort", "1")
     assert image.tensor("w")["grid"] == grid
     with mount(image.path) as root:
         decoded = tensors.read(root / "g.safetensors")["w"]

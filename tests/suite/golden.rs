@@ -17,7 +17,7 @@ use upg::codec::raw::Raw;
 use upg::codec::side::{SideContent, contexts};
 use upg::dtype::Dtype;
 use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
-use upg::ops::convert::Target;
+use upg::ops::convert::{Columns, GridChoice, Target};
 
 use crate::support::{Random, Tensor, options, run, safetensors, unpack, write};
 
@@ -81,7 +81,18 @@ fn bless(directory: &Path) {
             let source = tempfile::tempdir().expect("a directory");
             write(source.path(), "golden/model.safetensors", &safetensors(&matrices()));
             let mut options = options(&source.path().join("golden"), path, Target::Bits(bits));
-            options.grid = grid;
+            (options.grid, options.log2_states) = (GridChoice::Only(grid), 0);
+            run(&options);
+        });
+    }
+    for (name, bits, log2_states) in
+        [("model-1.6", 1.6, 3), ("model-3.2", 3.2, 3), ("model-3.2-256-states", 3.2, 8), ("model-5", 5.0, 3)]
+    {
+        make(name, &|path| {
+            let source = tempfile::tempdir().expect("a directory");
+            write(source.path(), "golden/model.safetensors", &safetensors(&small_model()));
+            let mut options = options(&source.path().join("golden"), path, Target::Bits(bits));
+            (options.log2_states, options.columns) = (log2_states, Columns::Gain);
             run(&options);
         });
     }
@@ -89,6 +100,27 @@ fn bless(directory: &Path) {
         make(name, &|path| write_hooks(path, &hooks));
     }
     make("several-models", &write_several_models);
+}
+
+/// A model with everything that the converter treats in its own way: embedding and head
+/// with rows of different size, a norm with gains, rows that fall into classes.
+fn small_model() -> Vec<Tensor> {
+    let mut random = Random(9);
+    let mut scaled = |name: &str, rows: usize, columns: usize| -> Tensor {
+        let rows_of = |row: usize| 2f32.powi(row as i32 % 5 - 2);
+        let values = (0..rows * columns).map(|i| rows_of(i / columns) * random.gaussian() as f32 * 0.02);
+        let bytes = values.flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect();
+        (name.into(), "BF16", vec![rows, columns], bytes)
+    };
+    let mut tensors = vec![
+        scaled("lm_head.weight", 300, 256),
+        scaled("model.embed_tokens.weight", 300, 256),
+        scaled("model.layers.0.mlp.down_proj.weight", 256, 512),
+        scaled("model.layers.0.mlp.gate_up_proj.weight", 1024, 256),
+    ];
+    let gains = (0..256).flat_map(|i| half::bf16::from_f32(0.2 + i as f32 / 100.0).to_le_bytes()).collect();
+    tensors.push(("model.layers.0.post_attention_layernorm.weight".into(), "BF16", vec![256], gains));
+    tensors
 }
 
 fn every_dtype() -> Vec<Tensor> {

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use globset::GlobSet;
 use upg::archive::Archive;
-use upg::codec::manifold::Grid;
-use upg::ops::convert::{Options, Progress, Report, Target, convert};
+use upg::ops::convert::{Columns, GridChoice, Options, Progress, Report, Target, convert};
 
 /// A generator of numbers that is the same on every machine.
 pub struct Random(pub u64);
@@ -85,7 +84,11 @@ pub fn options(source: &Path, output: &Path, target: Target) -> Options {
         source: source.to_path_buf(),
         output: output.to_path_buf(),
         target,
-        grid: Grid::Prime,
+        grid: GridChoice::Auto,
+        log2_states: 3,
+        flat: false,
+        columns: Columns::Auto,
+        lossy_fp8: false,
         keep: GlobSet::empty(),
         threads: 2,
         memory: 1 << 30,

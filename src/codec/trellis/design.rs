@@ -117,6 +117,13 @@ impl Design {
         self.noise * (2.0 * (self.bits - bits)).exp2()
     }
 
+    /// A magnitude that no level exceeds, with row and column steps of 1.
+    pub fn reach(&self) -> f64 {
+        let levels = f64::from(32u32 << self.raw_bits);
+        // The primes run ahead of the multiples of six by less than two.
+        (levels + 2.0) * f64::from(self.step) * f64::from(self.grid.spacing())
+    }
+
     /// For the search over the tensor.
     pub fn metrics(&self) -> Metrics {
         let costs: Vec<_> = self.frequencies.iter().map(costs).collect();

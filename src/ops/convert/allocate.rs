@@ -5,7 +5,9 @@
 //! them. The sum over all matrices of *weight of the matrix* times *relative noise*
 //! is the proxy of the output's error; at a fixed total of bits it is least where
 //!
-//!     R = constant + 1/2 log2(weight / elements)
+//! ```text
+//! R = constant + 1/2 log2(weight / elements)
+//! ```
 //!
 //! (reverse water-filling over the tensors; Cover and Thomas, Elements of Information
 //! Theory, 10.3). The head produces the logits themselves: weight 1. The stream that it

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::Progress;
-use super::quality::Quality;
+use super::rows;
+use crate::codec::float;
 use crate::codec::histogram::Histogram;
 use crate::codec::params::ENTRIES;
 use crate::codec::sparse::Quantiser;
@@ -20,7 +21,7 @@ const CHUNK: u64 = 8 << 20;
 /// What a look at every element says.
 pub struct Survey {
     pub histogram: Histogram,
-    /// Root mean square of the finite elements of each row, if asked for.
+    /// Size of each row ([`rows::size`]), if asked for.
     pub rms: Vec<f32>,
 }
 
@@ -38,12 +39,13 @@ pub fn survey(
     chunks(source, tensor, CHUNK / row_bytes * row_bytes, progress, |bytes| {
         let mut histogram = Histogram::new(dtype);
         histogram.add(bytes);
-        let rms = row_len.map_or_else(Vec::new, |_| {
-            bytes
-                .chunks(row_bytes as usize)
-                .map(|row| rms(Quality::measure(dtype, row, row).signal, row.len(), width))
-                .collect()
-        });
+        let mut values = Vec::new();
+        let mut rms = |row: &[u8]| {
+            values.clear();
+            float::extend_values(dtype, row, &mut values);
+            rows::size(&values)
+        };
+        let rms = row_len.map_or_else(Vec::new, |_| bytes.chunks(row_bytes as usize).map(&mut rms).collect());
         Survey { histogram, rms }
     })
     .try_reduce(
@@ -54,10 +56,6 @@ pub fn survey(
             Ok(Survey { histogram: a.histogram.merge(&b.histogram), rms })
         },
     )
-}
-
-fn rms(signal: f64, bytes: usize, width: u64) -> f32 {
-    (signal * width as f64 / bytes.max(1) as f64).sqrt() as f32
 }
 
 /// How often each symbol occurs: the histogram of F32, of the upper 16 bits, does not

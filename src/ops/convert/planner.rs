@@ -10,8 +10,9 @@ use super::plan::{Coding, Geometry, Plan, array_dtype};
 use super::quality::Quality;
 use super::roles::{Names, Role, is_post_norm};
 use super::tree::{SourceFile, SourceKind, SourceTree};
-use super::trellis::{Matrix, extend_values};
+use super::trellis::Matrix;
 use super::{Columns, GridChoice, Options, Progress};
+use crate::codec::float;
 use crate::codec::histogram::Histogram;
 use crate::codec::manifold::Grid;
 use crate::codec::trellis::ungerboeck;
@@ -200,7 +201,7 @@ impl<'a> Planner<'a, '_> {
             let mut bytes = vec![0; tensor.length as usize];
             LocalFile::open(&file.location)?.read_exact_at(&mut bytes, tensor.offset)?;
             let mut gains = Vec::new();
-            extend_values(tensor.dtype, &bytes, &mut gains);
+            float::extend_values(tensor.dtype, &bytes, &mut gains);
             if self.names.gain_less_one {
                 gains.iter_mut().for_each(|gain| *gain += 1.0);
             }

@@ -17,6 +17,34 @@ const ROWS_DIFFER: f64 = 0.02;
 /// Farthest a step is from the average, in eighths of octaves.
 const FARTHEST: f64 = 64.0;
 
+/// Root mean square of a row's values, but for what is not finite or more than 16 times
+/// their mean magnitude: one wild value says nothing about the others.
+pub fn size(values: &[f32]) -> f32 {
+    let (sum, _) = sums(values, f32::MAX, f32::abs);
+    let most = (16.0 * sum / values.len().max(1) as f64) as f32;
+    let (squares, count) = sums(values, most, |v| v * v);
+    (squares / f64::from(count.max(1))).sqrt() as f32
+}
+
+/// Sum of `term` over the values up to this magnitude, and their number. In 16 sums, for
+/// the compiler to use vectors, each of them short enough for f32.
+fn sums(values: &[f32], most: f32, term: impl Fn(f32) -> f32) -> (f64, u32) {
+    let (mut total, mut total_count) = (0.0, 0);
+    for chunk in values.chunks(512) {
+        let (mut sum, mut count) = ([0f32; 16], [0u32; 16]);
+        for part in chunk.chunks(16) {
+            for (i, &value) in part.iter().enumerate() {
+                let taken = value.abs() <= most;
+                sum[i] += if taken { term(value) } else { 0.0 };
+                count[i] += u32::from(taken);
+            }
+        }
+        total += sum.iter().map(|&s| f64::from(s)).sum::<f64>();
+        total_count += count.iter().sum::<u32>();
+    }
+    (total, total_count)
+}
+
 /// A step byte per row in proportion to the row's size, if rows differ.
 pub fn row_steps(rms: &[f32]) -> Vec<u8> {
     let logs: Vec<Option<f64>> = rms.iter().map(|&v| log2(v)).collect();
@@ -32,6 +60,11 @@ pub fn column_steps(gains: &[f32]) -> Vec<u8> {
 /// 1 over the factors that step bytes stand for.
 pub fn scales(bytes: &[u8]) -> Vec<f32> {
     bytes.iter().map(|&byte| 1.0 / step_factor(byte)).collect()
+}
+
+/// The largest of the factors that these are 1 over.
+pub fn largest_factor(scales: &[f32]) -> f64 {
+    1.0 / scales.iter().fold(1.0, |least, &scale| f64::from(scale).min(least))
 }
 
 /// A table class per row, rows of like size together, and the number of classes; none
@@ -79,6 +112,18 @@ fn bytes(logs: &[Option<f64>], exponent: f64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_size_of_a_row_is_not_that_of_its_wild_values() {
+        let mut row: Vec<f32> = (0..1000).map(|i| if i % 2 == 0 { 2.0 } else { -2.0 }).collect();
+        assert_eq!(size(&row), 2.0);
+        row[7] = 1e30;
+        row[9] = f32::NAN;
+        row[11] = f32::INFINITY;
+        assert_eq!(size(&row), 2.0);
+        assert_eq!(size(&[0.0; 40]), 0.0);
+        assert_eq!(size(&[]), 0.0);
+    }
 
     #[test]
     fn steps_follow_sizes_and_gains_against_them() {

@@ -102,7 +102,10 @@ impl Matrix<'_> {
         let noise_on = |grid| designs.iter().find(|d| d.grid == grid).map(|d| d.noise_at(coded));
         let grid_cost_db =
             noise_on(Grid::Prime).zip(noise_on(Grid::Uniform)).map(|(prime, uniform)| 10.0 * (prime / uniform).log10());
-        let best = designs.iter().min_by(|a, b| a.noise_at(coded).total_cmp(&b.noise_at(coded)));
+        // No weight may decode to infinity: a grid that reaches so far is for wild tensors.
+        let factor = rows::largest_factor(&row_scales) * rows::largest_factor(&column_scales);
+        let finite = designs.iter().filter(|d| d.reach() * factor <= f64::from(float::largest(dtype)));
+        let best = finite.min_by(|a, b| a.noise_at(coded).total_cmp(&b.noise_at(coded)));
         let Some(design) = best else { return Ok(None) };
         let params = SymbolParams {
             dtype,
@@ -147,7 +150,7 @@ impl Matrix<'_> {
             let from = row * row_len * width;
             bytes.resize((row_len * width).min(self.tensor.length - from) as usize, 0);
             self.source.read_exact_at(&mut bytes, self.tensor.offset + from)?;
-            extend_values(dtype, &bytes, &mut values);
+            float::extend_values(dtype, &bytes, &mut values);
         }
         Ok(values)
     }
@@ -178,18 +181,6 @@ fn pick_by_size(rms: &[f32], row_len: u64) -> Vec<u64> {
     picked
 }
 
-/// Elements as f32, appended.
-pub fn extend_values(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) {
-    match dtype.bits() {
-        8 => values.extend(bytes.iter().map(|&b| float::from_bits(dtype, u32::from(b)))),
-        16 => {
-            let halves = bytes.as_chunks().0.iter();
-            values.extend(halves.map(|&b| float::from_bits(dtype, u32::from(u16::from_le_bytes(b)))));
-        }
-        _ => values.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
-    }
-}
-
 #[derive(Default)]
 struct Work {
     values: Vec<f32>,
@@ -217,7 +208,7 @@ impl TrellisPlan {
             Source::Bf16(bytes)
         } else {
             work.values.clear();
-            extend_values(dtype, bytes, &mut work.values);
+            float::extend_values(dtype, bytes, &mut work.values);
             Source::F32(&work.values)
         };
         let search = Search {
