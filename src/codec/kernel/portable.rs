@@ -14,7 +14,7 @@ pub fn decode(job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
         SymbolMap::PrimeSparse(p) if p.column_steps || job.params.raw_bits > 0 => {
             run(job, GeneralMap::new(job, p), out)
         }
-        SymbolMap::PrimeSparse(p) => run(job, TableMap::new(job, p), out),
+        SymbolMap::PrimeSparse(p) => run(job, TableMap::new(job, p, job.params.dtype), out),
     }
 }
 
