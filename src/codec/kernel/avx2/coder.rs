@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Job;
-use super::super::vector::{GROUP, Part, Raw, Tail, Words};
+use super::super::vector::{GROUP, Loop, Part, Partial, Raw, Tail, Whole, Words, both};
 use super::{Index, Plane, Table, Words16, index, look_up, look_up_words, pack, plane, spread, table};
 use crate::codec::entropy::alias::AliasTable;
 use crate::codec::layout::Step;
@@ -25,13 +25,13 @@ pub trait Output {
     const RAW: bool;
 
     /// The raw values of a part's lanes, at least their lowest bits, 0 for escapes.
-    unsafe fn raw<const FULL: bool>(&self, _part: &Part<FULL>, _raw: &[u8], _entry: Index) -> Words16 {
+    unsafe fn raw<L: Loop>(&self, _part: &Part<L>, _raw: &[u8], _entry: Index) -> Words16 {
         // SAFETY: the caller's promise.
         unsafe { [_mm256_setzero_si256(); 2] }
     }
 
     /// Writes a part's elements, which `out` holds exactly.
-    unsafe fn put<const FULL: bool>(&self, row: usize, part: &Part<FULL>, raw: &[u8], symbols: Symbols, out: &mut [u8]);
+    unsafe fn put<L: Loop>(&self, row: usize, part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]);
 }
 
 /// What was decoded of 32 elements.
@@ -144,10 +144,10 @@ fn take_words(words: &mut Words<'_>, mask: u32) -> Words16 {
     [_mm256_set_m128i(b, a), _mm256_set_m128i(d, c)]
 }
 
-/// Decodes the table entries of the lanes, all if `FULL`.
+/// Decodes the table entries of the lanes, all if the loop is over whole steps.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-fn decode_entries<const TRELLIS: u8, const FULL: bool>(
+fn decode_entries<const TRELLIS: u8, L: Loop, O: Output>(
     tables: &Tables,
     group: &mut Group,
     words: &mut Words<'_>,
@@ -159,22 +159,22 @@ fn decode_entries<const TRELLIS: u8, const FULL: bool>(
     let Group { high, low, trellis } = *group;
     let context_bit = _mm256_set1_epi8(32);
     let bucket = match TRELLIS {
-        TrellisKind::NONE => pack(low.map(|low| _mm256_srli_epi16::<10>(low))),
+        TrellisKind::NONE => pack(both!(|h| _mm256_srli_epi16::<10>(low[h]))),
         TrellisKind::SMALL => {
-            let bucket = pack(low.map(|low| _mm256_srli_epi16::<11>(low)));
+            let bucket = pack(both!(|h| _mm256_srli_epi16::<11>(low[h])));
             _mm256_or_si256(bucket, _mm256_and_si256(trellis, context_bit))
         }
         _ => {
-            let bucket = pack(low.map(|low| _mm256_srli_epi16::<11>(low)));
+            let bucket = pack(both!(|h| _mm256_srli_epi16::<11>(low[h])));
             let context = _mm256_and_si256(_mm256_slli_epi16::<5>(trellis), context_bit);
             _mm256_or_si256(bucket, context)
         }
     };
     let bucket = index(bucket);
     let threshold = look_up_words(&tables.threshold, bucket);
-    let place = low.map(|low| _mm256_and_si256(low, low_bits));
+    let place = both!(|h| _mm256_and_si256(low[h], low_bits));
     // Both are at most 2048, so the signed comparison is right.
-    let own: Words16 = std::array::from_fn(|h| _mm256_cmpgt_epi16(threshold[h], place[h]));
+    let own: Words16 = both!(|h| _mm256_cmpgt_epi16(threshold[h], place[h]));
     let own_bytes = _mm256_packs_epi16(own[0], own[1]);
     let alias = look_up(&tables.alias, bucket);
     let entry = index(_mm256_blendv_epi8(alias, bucket.bytes, own_bytes));
@@ -193,7 +193,7 @@ fn decode_entries<const TRELLIS: u8, const FULL: bool>(
         let carry = _mm256_cmpgt_epi16(_mm256_xor_si256(occurrence, sign), _mm256_xor_si256(next_low[h], sign));
         next_high[h] = _mm256_sub_epi16(product_high, carry);
         short[h] = _mm256_cmpeq_epi16(next_high[h], zero);
-        if !FULL {
+        if !L::FULL {
             short[h] = _mm256_and_si256(short[h], lanes[h]);
         }
     }
@@ -202,8 +202,8 @@ fn decode_entries<const TRELLIS: u8, const FULL: bool>(
     for h in 0..2 {
         let shifted = _mm256_blendv_epi8(next_high[h], next_low[h], short[h]);
         let refilled = _mm256_blendv_epi8(next_low[h], fresh[h], short[h]);
-        group.high[h] = if FULL { shifted } else { _mm256_blendv_epi8(high[h], shifted, lanes[h]) };
-        group.low[h] = if FULL { refilled } else { _mm256_blendv_epi8(low[h], refilled, lanes[h]) };
+        group.high[h] = if L::FULL { shifted } else { _mm256_blendv_epi8(high[h], shifted, lanes[h]) };
+        group.low[h] = if L::FULL { refilled } else { _mm256_blendv_epi8(low[h], refilled, lanes[h]) };
     }
     entry
 }
@@ -212,7 +212,7 @@ fn decode_entries<const TRELLIS: u8, const FULL: bool>(
 /// is even, and so is the escape), or of the raw values if there are any.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn move_on<const TRELLIS: u8, const FULL: bool, O: Output>(
+fn move_on<const TRELLIS: u8, L: Loop, O: Output>(
     advance: __m256i,
     group: &mut Group,
     lanes: Words16,
@@ -220,7 +220,7 @@ fn move_on<const TRELLIS: u8, const FULL: bool, O: Output>(
 ) {
     let one = _mm256_set1_epi8(1);
     let odd = if O::RAW {
-        pack(symbols.raw.map(|raw| _mm256_and_si256(raw, _mm256_set1_epi16(1))))
+        pack(both!(|h| _mm256_and_si256(symbols.raw[h], _mm256_set1_epi16(1))))
     } else {
         _mm256_and_si256(symbols.entry.bytes, one)
     };
@@ -233,7 +233,8 @@ fn move_on<const TRELLIS: u8, const FULL: bool, O: Output>(
         let half = _mm256_and_si256(_mm256_srli_epi16::<1>(state), _mm256_set1_epi8(0x7F));
         _mm256_xor_si256(half, _mm256_shuffle_epi8(advance, _mm256_or_si256(quantiser, odd)))
     };
-    group.trellis = if FULL { next } else { _mm256_blendv_epi8(state, next, _mm256_packs_epi16(lanes[0], lanes[1])) };
+    group.trellis =
+        if L::FULL { next } else { _mm256_blendv_epi8(state, next, _mm256_packs_epi16(lanes[0], lanes[1])) };
 }
 
 /// A step in which some lanes do not take part. By itself, so that the loop over whole
@@ -249,15 +250,15 @@ fn partial_step<const TRELLIS: u8, O: Output>(
     out: &mut [u8],
 ) {
     for (g, group) in groups.iter_mut().enumerate() {
-        let Some(part) = Part::new(step, g) else { break };
+        let Some(part) = Part::<Partial<TRELLIS>>::new(step, g) else { break };
         let lanes = spread(part.mask());
-        let entry = decode_entries::<TRELLIS, false>(tables, group, words, lanes);
+        let entry = decode_entries::<TRELLIS, Partial<TRELLIS>, O>(tables, group, words, lanes);
         let to = &mut out[O::WIDTH * part.first..][..O::WIDTH * part.active()];
         // SAFETY: this function has the features.
         unsafe {
             let symbols = Symbols { entry, raw: output.raw(&part, raw, entry) };
             if TRELLIS != TrellisKind::NONE {
-                move_on::<TRELLIS, false, O>(advance, group, lanes, symbols);
+                move_on::<TRELLIS, Partial<TRELLIS>, O>(advance, group, lanes, symbols);
             }
             output.put(step.row, &part, raw, symbols, to);
         }
@@ -306,14 +307,14 @@ pub unsafe fn run<const G: usize, const TRELLIS: u8, O: Output>(
             continue;
         }
         for (g, group) in groups.iter_mut().enumerate() {
-            let part = Part::full::<G>(&step, g);
-            let entry = decode_entries::<TRELLIS, true>(tables, group, &mut words, all);
+            let part = Part::<Whole<G, TRELLIS>>::full(&step, g);
+            let entry = decode_entries::<TRELLIS, Whole<G, TRELLIS>, O>(tables, group, &mut words, all);
             let to = &mut out[O::WIDTH * part.first..][..O::WIDTH * GROUP];
             // SAFETY: this function has the features.
             unsafe {
                 let symbols = Symbols { entry, raw: output.raw(&part, raw, entry) };
                 if TRELLIS != TrellisKind::NONE {
-                    move_on::<TRELLIS, true, O>(advance, group, all, symbols);
+                    move_on::<TRELLIS, Whole<G, TRELLIS>, O>(advance, group, all, symbols);
                 }
                 output.put(step.row, &part, raw, symbols, to);
             }

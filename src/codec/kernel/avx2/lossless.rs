@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Job;
-use super::super::vector::{Part, fields};
+use super::super::vector::{Loop, Part, both, fields};
 use super::coder::{Output, Symbols};
 use super::{Plane, Words16, byte_plane, join_halves, look_up, pack, packed, plane, spread, store, widen};
 use crate::dtype::Split;
@@ -36,7 +36,7 @@ impl Exponents {
 pub fn set_bit(words: Words16, mask: u32, bit: u16) -> Words16 {
     let lanes = spread(mask);
     let bit = _mm256_set1_epi16(bit as i16);
-    [0, 1].map(|h| _mm256_or_si256(words[h], _mm256_and_si256(lanes[h], bit)))
+    both!(|h| _mm256_or_si256(words[h], _mm256_and_si256(lanes[h], bit)))
 }
 
 pub struct Bf16(Exponents);
@@ -56,7 +56,7 @@ impl Output for Bf16 {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<const FULL: bool>(&self, _: usize, part: &Part<FULL>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, _: usize, part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
         store(out, self.0.join(symbols, byte_plane(part, raw, 0)));
     }
 }
@@ -78,7 +78,7 @@ impl Output for F32 {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<const FULL: bool>(&self, _: usize, part: &Part<FULL>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, _: usize, part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
         let low = widen(packed(byte_plane(part, raw, 0)), packed(byte_plane(part, raw, 1)));
         store(out, join_halves(low, self.0.join(symbols, byte_plane(part, raw, 2))));
     }
@@ -102,7 +102,7 @@ impl Output for F16 {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<const FULL: bool>(&self, _: usize, part: &Part<FULL>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, _: usize, part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
         let words = widen(packed(byte_plane(part, raw, 0)), look_up(&self.0, symbols.entry));
         let unsigned = set_bit(words, part.raw_bit(raw, 1, 0), 1 << 8);
         store(out, set_bit(unsigned, part.raw_bit(raw, 1, 1), 1 << 15));
@@ -127,7 +127,7 @@ impl Output for F8 {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<const FULL: bool>(&self, _: usize, part: &Part<FULL>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, _: usize, part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
         let mantissa = set_bit([_mm256_setzero_si256(); 2], part.raw_bit(raw, 0, 0), 1);
         let others = pack(set_bit(mantissa, part.raw_bit(raw, 0, 1), 1 << 7));
         let elements = _mm256_or_si256(look_up(&self.0, symbols.entry), others);

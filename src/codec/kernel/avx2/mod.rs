@@ -16,7 +16,7 @@ mod values;
 use std::arch::x86_64::*;
 
 use super::Job;
-use super::vector::{Form, Part, form};
+use super::vector::{Form, Loop, Part, both, form, four};
 use crate::codec::params::ENTRIES;
 use crate::dtype::Dtype;
 use crate::error::Defect;
@@ -132,7 +132,7 @@ fn index(bytes: __m256i) -> Index {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn look_up(plane: &Plane, i: Index) -> __m256i {
-    let [a, b, c, d] = plane.map(|part| _mm256_shuffle_epi8(part, i.bytes));
+    let [a, b, c, d] = four!(|k| _mm256_shuffle_epi8(plane[k], i.bytes));
     let lower = _mm256_blendv_epi8(a, b, i.bit_4);
     let upper = _mm256_blendv_epi8(c, d, i.bit_4);
     _mm256_blendv_epi8(lower, upper, i.bit_5)
@@ -170,7 +170,8 @@ fn look_up_words(table: &Table, i: Index) -> Words16 {
 #[target_feature(enable = "avx2")]
 fn spread(mask: u32) -> Words16 {
     let bits = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, i16::MIN);
-    [mask as i16, (mask >> 16) as i16].map(|half| {
+    both!(|h| {
+        let half = (mask >> (16 * h)) as i16;
         let lanes = _mm256_and_si256(_mm256_set1_epi16(half), bits);
         _mm256_cmpeq_epi16(lanes, bits)
     })
@@ -179,7 +180,7 @@ fn spread(mask: u32) -> Words16 {
 /// One of the step's whole raw bytes, in the order of the lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn byte_plane<const FULL: bool>(part: &Part<FULL>, raw: &[u8], plane: usize) -> __m256i {
+fn byte_plane<L: Loop>(part: &Part<L>, raw: &[u8], plane: usize) -> __m256i {
     let bytes = part.raw_bytes(raw, plane);
     match bytes.first_chunk::<32>() {
         // SAFETY: 32 bytes.
@@ -223,7 +224,7 @@ fn store_few(to: &mut [u8], part: __m256i) {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn join_halves(low: Words16, high: Words16) -> [__m256i; 4] {
-    let [a, b] = [0, 1].map(|h| {
+    let [a, b] = both!(|h| {
         let (even, odd) = (_mm256_unpacklo_epi16(low[h], high[h]), _mm256_unpackhi_epi16(low[h], high[h]));
         [_mm256_permute2x128_si256::<0x20>(even, odd), _mm256_permute2x128_si256::<0x31>(even, odd)]
     });

@@ -1,7 +1,7 @@
 //! Elements that come from a table, one for each row step.
 
 use super::super::Job;
-use super::super::vector::{Part, RowTables, halves};
+use super::super::vector::{Loop, Part, RowTables, halves};
 use super::coder::{Output, Symbols};
 use super::{Table, join_halves, look_up_words, store, table};
 use crate::codec::params::PrimeSparse;
@@ -25,7 +25,7 @@ impl Output for Table16<'_> {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<const FULL: bool>(&self, row: usize, _: &Part<FULL>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, row: usize, _: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
         store(out, look_up_words(self.0.of_row(row), symbols.entry));
     }
 }
@@ -61,7 +61,7 @@ impl Output for Elements32<'_> {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<const FULL: bool>(&self, row: usize, _: &Part<FULL>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, row: usize, _: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
         let [low, high] = self.0.of_row(row);
         store(out, join_halves(look_up_words(low, symbols.entry), look_up_words(high, symbols.entry)));
     }

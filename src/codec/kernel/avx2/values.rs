@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::super::Job;
-use super::super::vector::{Factors, LevelTable, Part, RowTables};
+use super::super::vector::{Factors, LevelTable, Loop, Part, RowTables, both, four};
 use super::coder::{Output, Symbols};
 use super::lossless::set_bit;
 use super::tables::{Table32, values};
@@ -17,7 +17,7 @@ use crate::codec::params::PrimeSparse;
 /// Values before column steps. Unsafe as [`Output`] is.
 pub trait Source {
     const RAW: bool;
-    unsafe fn raw<const FULL: bool>(&self, part: &Part<FULL>, raw: &[u8], entry: Index) -> Words16;
+    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: Index) -> Words16;
     unsafe fn values(&self, row: usize, symbols: Symbols) -> [__m256; 4];
 }
 
@@ -39,7 +39,7 @@ impl Source for Columns<'_> {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn raw<const FULL: bool>(&self, _: &Part<FULL>, _: &[u8], _: Index) -> Words16 {
+    unsafe fn raw<L: Loop>(&self, _: &Part<L>, _: &[u8], _: Index) -> Words16 {
         [_mm256_setzero_si256(); 2]
     }
 
@@ -48,7 +48,7 @@ impl Source for Columns<'_> {
     unsafe fn values(&self, row: usize, symbols: Symbols) -> [__m256; 4] {
         let [low, high] = self.0.of_row(row);
         let bits = join_halves(look_up_words(low, symbols.entry), look_up_words(high, symbols.entry));
-        bits.map(|bits| _mm256_castsi256_ps(bits))
+        four!(|i| _mm256_castsi256_ps(bits[i]))
     }
 }
 
@@ -83,7 +83,7 @@ impl Source for Levels {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn raw<const FULL: bool>(&self, part: &Part<FULL>, raw: &[u8], entry: Index) -> Words16 {
+    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: Index) -> Words16 {
         let zero = _mm256_setzero_si256();
         let whole_bytes = usize::from(self.raw_bits / 8);
         let mut value = match whole_bytes {
@@ -97,30 +97,30 @@ impl Source for Levels {
         let symbol = _mm256_and_si256(entry.bytes, _mm256_set1_epi8(self.table.symbol_bits as i8));
         let escape = _mm256_cmpeq_epi8(symbol, zero);
         let escape = widen(escape, escape);
-        [0, 1].map(|h| _mm256_andnot_si256(escape[h], value[h]))
+        both!(|h| _mm256_andnot_si256(escape[h], value[h]))
     }
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
     unsafe fn values(&self, row: usize, Symbols { entry, raw }: Symbols) -> [__m256; 4] {
         let base = look_up_words(&self.levels, entry);
-        let mut level = [0, 1].map(|h| _mm256_add_epi16(base[h], raw[h]));
+        let mut level = both!(|h| _mm256_add_epi16(base[h], raw[h]));
         if let Some(zero) = self.table.odd_zero {
             let symbol = _mm256_cmpeq_epi8(entry.bytes, _mm256_set1_epi8(zero as i8));
             let symbol = widen(symbol, symbol);
-            level = [0, 1].map(|h| {
+            level = both!(|h| {
                 let zero = _mm256_and_si256(_mm256_cmpeq_epi16(raw[h], _mm256_setzero_si256()), symbol[h]);
                 _mm256_andnot_si256(zero, _mm256_add_epi16(level[h], raw[h]))
             });
         }
         let (step, row) = (_mm256_set1_ps(self.step), _mm256_set1_ps(self.factors.of_row(row)));
-        let value = |level: __m128i| {
-            let level = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(level));
+        let upper = both!(|h| _mm256_extracti128_si256::<1>(level[h]));
+        let lower = both!(|h| _mm256_castsi256_si128(level[h]));
+        let parts = [lower[0], upper[0], lower[1], upper[1]];
+        four!(|i| {
+            let level = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(parts[i]));
             _mm256_mul_ps(_mm256_mul_ps(level, step), row)
-        };
-        let upper = level.map(|level| _mm256_extracti128_si256::<1>(level));
-        let lower = level.map(|level| _mm256_castsi256_si128(level));
-        [value(lower[0]), value(upper[0]), value(lower[1]), value(upper[1])]
+        })
     }
 }
 
@@ -141,8 +141,8 @@ impl Round for Bf16 {
     #[target_feature(enable = "avx2,f16c,popcnt")]
     unsafe fn put(values: [__m256; 4], out: &mut [u8]) {
         // To nearest, ties to even, in integers. There is no not-a-number among the values.
-        let [a, b, c, d] = values.map(|value| {
-            let bits = _mm256_castps_si256(value);
+        let [a, b, c, d] = four!(|i| {
+            let bits = _mm256_castps_si256(values[i]);
             let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
             let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
             _mm256_srli_epi32::<16>(rounded)
@@ -158,7 +158,7 @@ impl Round for F16 {
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
     unsafe fn put(values: [__m256; 4], out: &mut [u8]) {
-        let [a, b, c, d] = values.map(|value| _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(value));
+        let [a, b, c, d] = four!(|i| _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(values[i]));
         store(out, [_mm256_set_m128i(b, a), _mm256_set_m128i(d, c)]);
     }
 }
@@ -169,7 +169,7 @@ impl Round for F32 {
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
     unsafe fn put(values: [__m256; 4], out: &mut [u8]) {
-        store(out, values.map(|value| _mm256_castps_si256(value)));
+        store(out, four!(|i| _mm256_castps_si256(values[i])));
     }
 }
 
@@ -192,14 +192,14 @@ impl<S: Source, R: Round> Output for Values<S, R> {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn raw<const FULL: bool>(&self, part: &Part<FULL>, raw: &[u8], entry: Index) -> Words16 {
+    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: Index) -> Words16 {
         // SAFETY: the caller's promise.
         unsafe { self.source.raw(part, raw, entry) }
     }
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<const FULL: bool>(&self, row: usize, part: &Part<FULL>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, row: usize, part: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
         // SAFETY: the caller's promise.
         let mut values = unsafe { self.source.values(row, symbols) };
         if let Some(columns) = self.columns.of_columns(part.column, part.active()) {
@@ -207,7 +207,7 @@ impl<S: Source, R: Round> Output for Values<S, R> {
                 Some(columns) => load_factors(columns),
                 None => load_few_factors(columns),
             };
-            values = std::array::from_fn(|i| _mm256_mul_ps(values[i], factors[i]));
+            values = four!(|i| _mm256_mul_ps(values[i], factors[i]));
         }
         // SAFETY: the caller's promise.
         unsafe { R::put(values, out) }
@@ -218,7 +218,7 @@ impl<S: Source, R: Round> Output for Values<S, R> {
 #[target_feature(enable = "avx2")]
 fn load_factors(factors: &[f32; 32]) -> [__m256; 4] {
     // SAFETY: 8 numbers from 8 i on, of 32.
-    std::array::from_fn(|i| unsafe { _mm256_loadu_ps(factors.as_ptr().add(8 * i)) })
+    four!(|i| unsafe { _mm256_loadu_ps(factors.as_ptr().add(8 * i)) })
 }
 
 #[inline(never)]

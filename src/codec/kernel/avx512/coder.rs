@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Job;
-use super::super::vector::{GROUP, Part, Raw, Tail, Words, advance_table};
+use super::super::vector::{GROUP, Loop, Part, Partial, Raw, Tail, Whole, Words, advance_table};
 use super::{Table, load_aligned, load_table, look_up};
 use crate::codec::entropy::alias::AliasTable;
 use crate::codec::layout::Step;
@@ -30,20 +30,13 @@ pub trait Output {
     unsafe fn row(&self, row: usize) -> Self::Row;
 
     /// The raw values of a part's lanes, at least their lowest bits, 0 for escapes.
-    unsafe fn raw<const FULL: bool>(&self, _part: &Part<FULL>, _raw: &[u8], _entry: __m512i) -> __m512i {
+    unsafe fn raw<L: Loop>(&self, _part: &Part<L>, _raw: &[u8], _entry: __m512i) -> __m512i {
         // SAFETY: the caller's promise.
         unsafe { zero() }
     }
 
     /// Writes a part's elements, which `out` holds exactly; `value` is what `raw` gave.
-    unsafe fn put<const FULL: bool>(
-        &self,
-        row: Self::Row,
-        part: &Part<FULL>,
-        raw: &[u8],
-        symbols: Symbols,
-        out: &mut [u8],
-    );
+    unsafe fn put<L: Loop>(&self, row: Self::Row, part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]);
 }
 
 /// What was decoded of 32 elements.
@@ -93,23 +86,23 @@ fn load_tables(alias: &AliasTable, advance: Table) -> Tables {
     }
 }
 
-/// Decodes the table entries of the mask's lanes, all if `FULL`.
+/// Decodes the table entries of the mask's lanes, all if the loop is over whole steps.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-fn decode_entries<const TRELLIS: bool, const FULL: bool>(
+fn decode_entries<const TRELLIS: u8, L: Loop, O: Output>(
     tables: &Tables,
     group: &mut Group,
     words: &mut Words<'_>,
     lanes: u32,
 ) -> __m512i {
     let Group { high, low, trellis } = *group;
-    let bucket = if TRELLIS {
+    let bucket = if TRELLIS == 1 {
         // a | b & c
         _mm512_ternarylogic_epi32::<0xF8>(_mm512_srli_epi16::<11>(low), trellis, _mm512_set1_epi16(32))
     } else {
         _mm512_srli_epi16::<10>(low)
     };
-    let place = _mm512_and_si512(low, _mm512_set1_epi16(if TRELLIS { 2047 } else { 1023 }));
+    let place = _mm512_and_si512(low, _mm512_set1_epi16(if TRELLIS == 1 { 2047 } else { 1023 }));
     let aliased = _mm512_cmpge_epu16_mask(place, look_up(tables.threshold, bucket));
     let entry = _mm512_mask_mov_epi16(bucket, aliased, look_up(tables.alias, bucket));
     let occurrence = _mm512_mask_add_epi16(place, aliased, place, look_up(tables.adjust, bucket));
@@ -121,7 +114,7 @@ fn decode_entries<const TRELLIS: bool, const FULL: bool>(
     let carry = _mm512_cmplt_epu16_mask(next_low, occurrence);
     let next_high = _mm512_mask_sub_epi16(product_high, carry, product_high, _mm512_set1_epi16(-1));
     let mut short = _mm512_testn_epi16_mask(next_high, next_high);
-    if !FULL {
+    if !L::FULL {
         short &= lanes;
     }
     // SAFETY: 64 bytes.
@@ -129,8 +122,8 @@ fn decode_entries<const TRELLIS: bool, const FULL: bool>(
     words.take(2 * short.count_ones() as usize);
     let next_high = _mm512_mask_mov_epi16(next_high, short, next_low);
     let next_low = _mm512_mask_expand_epi16(next_low, short, fresh);
-    group.high = if FULL { next_high } else { _mm512_mask_mov_epi16(high, lanes, next_high) };
-    group.low = if FULL { next_low } else { _mm512_mask_mov_epi16(low, lanes, next_low) };
+    group.high = if L::FULL { next_high } else { _mm512_mask_mov_epi16(high, lanes, next_high) };
+    group.low = if L::FULL { next_low } else { _mm512_mask_mov_epi16(low, lanes, next_low) };
     entry
 }
 
@@ -138,7 +131,7 @@ fn decode_entries<const TRELLIS: bool, const FULL: bool>(
 /// the raw values if there are any.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn move_on<const FULL: bool, O: Output>(tables: &Tables, group: &mut Group, lanes: u32, entry: __m512i, raw: __m512i) {
+fn move_on<L: Loop, O: Output>(tables: &Tables, group: &mut Group, lanes: u32, entry: __m512i, raw: __m512i) {
     let index = if O::RAW {
         // c ? b : a, so the lowest bit comes from the raw value.
         _mm512_ternarylogic_epi32::<0xD8>(entry, raw, _mm512_set1_epi16(1))
@@ -147,7 +140,7 @@ fn move_on<const FULL: bool, O: Output>(tables: &Tables, group: &mut Group, lane
     };
     let half = _mm512_srli_epi16::<1>(group.trellis);
     let next = _mm512_xor_si512(half, look_up(tables.advance, index));
-    group.trellis = if FULL { next } else { _mm512_mask_mov_epi16(group.trellis, lanes, next) };
+    group.trellis = if L::FULL { next } else { _mm512_mask_mov_epi16(group.trellis, lanes, next) };
 }
 
 /// Where a block's elements come from and go to.
@@ -171,7 +164,7 @@ impl<O: Output> Block<'_, O> {
     /// whole steps keeps its registers.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-    fn partial_step<const TRELLIS: bool>(
+    fn partial_step<const TRELLIS: u8>(
         &mut self,
         step: &Step,
         raw: &[u8],
@@ -182,15 +175,15 @@ impl<O: Output> Block<'_, O> {
         // SAFETY: this function has the features.
         let row = unsafe { self.output.row(step.row) };
         for (g, group) in groups.iter_mut().enumerate() {
-            let Some(part) = Part::new(step, g) else { break };
+            let Some(part) = Part::<Partial<TRELLIS>>::new(step, g) else { break };
             let lanes = part.mask();
-            let entry = decode_entries::<TRELLIS, false>(&tables, group, words, lanes);
+            let entry = decode_entries::<TRELLIS, Partial<TRELLIS>, O>(&tables, group, words, lanes);
             let to = &mut self.out[O::WIDTH * part.first..][..O::WIDTH * part.active()];
             // SAFETY: this function has the features.
             unsafe {
                 let value = self.output.raw(&part, raw, entry);
-                if TRELLIS {
-                    move_on::<false, O>(&tables, group, lanes, entry, value);
+                if TRELLIS == 1 {
+                    move_on::<Partial<TRELLIS>, O>(&tables, group, lanes, entry, value);
                 }
                 self.output.put(row, &part, raw, Symbols { entry, raw: value }, to);
             }
@@ -203,7 +196,7 @@ impl<O: Output> Block<'_, O> {
 /// # Safety
 /// The machine has the features of this kernel.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-pub unsafe fn run<const G: usize, const TRELLIS: bool, O: Output>(
+pub unsafe fn run<const G: usize, const TRELLIS: u8, O: Output>(
     job: &Job<'_>,
     output: &O,
     out: &mut [u8],
@@ -237,14 +230,14 @@ pub unsafe fn run<const G: usize, const TRELLIS: bool, O: Output>(
         // SAFETY: this function has the features.
         let row = unsafe { output.row(step.row) };
         for (g, group) in groups.iter_mut().enumerate() {
-            let part = Part::full::<G>(&step, g);
-            let entry = decode_entries::<TRELLIS, true>(&tables, group, &mut words, u32::MAX);
+            let part = Part::<Whole<G, TRELLIS>>::full(&step, g);
+            let entry = decode_entries::<TRELLIS, Whole<G, TRELLIS>, O>(&tables, group, &mut words, u32::MAX);
             let to = &mut block.out[O::WIDTH * part.first..][..O::WIDTH * GROUP];
             // SAFETY: this function has the features.
             unsafe {
                 let value = output.raw(&part, raw, entry);
-                if TRELLIS {
-                    move_on::<true, O>(&tables, group, u32::MAX, entry, value);
+                if TRELLIS == 1 {
+                    move_on::<Whole<G, TRELLIS>, O>(&tables, group, u32::MAX, entry, value);
                 }
                 output.put(row, &part, raw, Symbols { entry, raw: value }, to);
             }

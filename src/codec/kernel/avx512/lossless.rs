@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Job;
-use super::super::vector::{Aligned, Part, fields};
+use super::super::vector::{Aligned, Loop, Part, fields};
 use super::coder::{Output, Symbols};
 use super::{Table, join_halves, load_aligned, look_up, store_16, store_32};
 use crate::dtype::Split;
@@ -11,7 +11,7 @@ use crate::dtype::Split;
 /// The bytes of one plane as 16 bits each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub fn byte_plane<const FULL: bool>(part: &Part<FULL>, raw: &[u8], plane: usize) -> __m512i {
+pub fn byte_plane<L: Loop>(part: &Part<L>, raw: &[u8], plane: usize) -> __m512i {
     let bytes = part.raw_bytes(raw, plane);
     let bytes = if let Some(bytes) = bytes.first_chunk::<32>() {
         // SAFETY: 32 bytes.
@@ -63,7 +63,7 @@ macro_rules! lossless {
 
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-            unsafe fn put<const FULL: bool>(&self, row: Table, $part: &Part<FULL>, $raw: &[u8], symbols: Symbols, $out: &mut [u8]) {
+            unsafe fn put<L: Loop>(&self, row: Table, $part: &Part<L>, $raw: &[u8], symbols: Symbols, $out: &mut [u8]) {
                 let $field = look_up(row, symbols.entry);
                 $put
             }

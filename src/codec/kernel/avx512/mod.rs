@@ -13,7 +13,7 @@ mod values;
 use std::arch::x86_64::*;
 
 use super::Job;
-use super::vector::{Aligned, Form, form};
+use super::vector::{Aligned, Form, both, form};
 use crate::codec::params::ENTRIES;
 use crate::dtype::Dtype;
 use crate::error::Defect;
@@ -74,10 +74,10 @@ unsafe fn lanes<O: Output>(job: &Job<'_>, output: &O, out: &mut [u8]) -> Result<
     // SAFETY: the caller's promise.
     unsafe {
         match job.shape.lanes {
-            32 => coder::run::<1, true, O>(job, output, out),
-            64 => coder::run::<2, true, O>(job, output, out),
-            128 => coder::run::<4, true, O>(job, output, out),
-            _ => coder::run::<8, true, O>(job, output, out),
+            32 => coder::run::<1, 1, O>(job, output, out),
+            64 => coder::run::<2, 1, O>(job, output, out),
+            128 => coder::run::<4, 1, O>(job, output, out),
+            _ => coder::run::<8, 1, O>(job, output, out),
         }
     }
 }
@@ -88,10 +88,10 @@ unsafe fn without_trellis<O: Output>(job: &Job<'_>, output: &O, out: &mut [u8]) 
     // SAFETY: the caller's promise.
     unsafe {
         match job.shape.lanes {
-            32 => coder::run::<1, false, O>(job, output, out),
-            64 => coder::run::<2, false, O>(job, output, out),
-            128 => coder::run::<4, false, O>(job, output, out),
-            _ => coder::run::<8, false, O>(job, output, out),
+            32 => coder::run::<1, 0, O>(job, output, out),
+            64 => coder::run::<2, 0, O>(job, output, out),
+            128 => coder::run::<4, 0, O>(job, output, out),
+            _ => coder::run::<8, 0, O>(job, output, out),
         }
     }
 }
@@ -168,12 +168,15 @@ fn join_halves(low: __m512i, high: __m512i) -> [__m512i; 2] {
         Aligned32(order)
     }
     static ORDERS: [Aligned32; 2] = [interleaved(0), interleaved(16)];
-    ORDERS.each_ref().map(|order| {
-        // SAFETY: 64 bytes.
-        let order = unsafe { _mm512_loadu_si512(order.0.as_ptr().cast()) };
-        _mm512_permutex2var_epi16(low, order, high)
-    })
+    both!(|i| _mm512_permutex2var_epi16(low, load_order(&ORDERS[i]), high))
 }
 
 #[repr(C, align(64))]
 struct Aligned32([u16; 32]);
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_order(words: &Aligned32) -> __m512i {
+    // SAFETY: 64 bytes.
+    unsafe { _mm512_loadu_si512(words.0.as_ptr().cast()) }
+}

@@ -1,7 +1,7 @@
 //! Elements that come from a table, one for each row step.
 
 use super::super::Job;
-use super::super::vector::{Aligned, Part, RowTables, halves};
+use super::super::vector::{Aligned, Loop, Part, RowTables, halves};
 use super::coder::{Output, Symbols};
 use super::{Table, join_halves, load_aligned, look_up, store_16, store_32};
 use crate::codec::params::PrimeSparse;
@@ -29,7 +29,7 @@ impl Output for Table16<'_> {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-    unsafe fn put<const FULL: bool>(&self, row: Table, part: &Part<FULL>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, row: Table, part: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
         store_16(out, part.mask(), look_up(row, symbols.entry));
     }
 }
@@ -57,14 +57,7 @@ impl Output for Table32<'_> {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-    unsafe fn put<const FULL: bool>(
-        &self,
-        row: [Table; 2],
-        part: &Part<FULL>,
-        _: &[u8],
-        symbols: Symbols,
-        out: &mut [u8],
-    ) {
+    unsafe fn put<L: Loop>(&self, row: [Table; 2], part: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
         let [low, high] = row;
         store_32(out, part.mask(), join_halves(look_up(low, symbols.entry), look_up(high, symbols.entry)));
     }

@@ -7,10 +7,10 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::super::Job;
-use super::super::vector::{Aligned, Factors, LevelTable, Part, RowTables, halves};
+use super::super::vector::{Aligned, Factors, LevelTable, Loop, Part, RowTables, both, halves};
 use super::coder::{Output, Symbols};
 use super::lossless::{byte_plane, set_bit};
-use super::{Table, join_halves, load_aligned, look_up, store_16, store_32};
+use super::{Aligned32, Table, join_halves, load_aligned, load_order, look_up, store_16, store_32};
 use crate::codec::params::PrimeSparse;
 use crate::dtype::Dtype;
 
@@ -19,7 +19,7 @@ pub trait Source {
     const RAW: bool;
     type Row: Copy;
     unsafe fn row(&self, row: usize) -> Self::Row;
-    unsafe fn raw<const FULL: bool>(&self, part: &Part<FULL>, raw: &[u8], entry: __m512i) -> __m512i;
+    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: __m512i) -> __m512i;
     unsafe fn values(&self, row: Self::Row, symbols: Symbols) -> [__m512; 2];
 }
 
@@ -45,7 +45,7 @@ impl Source for Columns<'_> {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-    unsafe fn raw<const FULL: bool>(&self, _: &Part<FULL>, _: &[u8], entry: __m512i) -> __m512i {
+    unsafe fn raw<L: Loop>(&self, _: &Part<L>, _: &[u8], entry: __m512i) -> __m512i {
         entry
     }
 
@@ -53,7 +53,10 @@ impl Source for Columns<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
     unsafe fn values(&self, row: [Table; 2], Symbols { entry, .. }: Symbols) -> [__m512; 2] {
         let [low, high] = row;
-        join_halves(look_up(low, entry), look_up(high, entry)).map(|bits| _mm512_castsi512_ps(bits))
+        {
+            let bits = join_halves(look_up(low, entry), look_up(high, entry));
+            both!(|h| _mm512_castsi512_ps(bits[h]))
+        }
     }
 }
 
@@ -85,7 +88,7 @@ impl Source for Levels {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-    unsafe fn raw<const FULL: bool>(&self, part: &Part<FULL>, raw: &[u8], entry: __m512i) -> __m512i {
+    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: __m512i) -> __m512i {
         let whole_bytes = usize::from(self.raw_bits / 8);
         let mut value = if whole_bytes > 0 { byte_plane(part, raw, 0) } else { _mm512_setzero_si512() };
         for bit in 0..self.raw_bits % 8 {
@@ -107,8 +110,8 @@ impl Source for Levels {
             level = _mm512_mask_mov_epi16(level, zero, _mm512_setzero_si512());
         }
         let halves = [_mm512_castsi512_si256(level), _mm512_extracti64x4_epi64::<1>(level)];
-        halves.map(|half| {
-            let level = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(half));
+        both!(|h| {
+            let level = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(halves[h]));
             _mm512_mul_ps(_mm512_mul_ps(level, _mm512_set1_ps(self.step)), row)
         })
     }
@@ -117,7 +120,7 @@ impl Source for Levels {
 /// Rounds values to elements and writes them. Unsafe as [`Output`] is.
 pub trait Round {
     const WIDTH: usize;
-    unsafe fn put<const FULL: bool>(part: &Part<FULL>, values: [__m512; 2], out: &mut [u8]);
+    unsafe fn put<L: Loop>(part: &Part<L>, values: [__m512; 2], out: &mut [u8]);
 }
 
 pub struct Bf16;
@@ -129,43 +132,36 @@ impl Round for Bf16 {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-    unsafe fn put<const FULL: bool>(part: &Part<FULL>, values: [__m512; 2], out: &mut [u8]) {
+    unsafe fn put<L: Loop>(part: &Part<L>, values: [__m512; 2], out: &mut [u8]) {
         // To nearest, ties to even, in integers: the conversion of AVX512_BF16 would
         // flush subnormal numbers. There is no not-a-number among the values.
-        let rounded = values.map(|value| {
-            let bits = _mm512_castps_si512(value);
+        let rounded = both!(|h| {
+            let bits = _mm512_castps_si512(values[h]);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
             _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd)
         });
-        let upper_halves = load_aligned_32(&UPPER_HALVES);
+        let upper_halves = load_order(&UPPER_HALVES);
         store_16(out, part.mask(), _mm512_permutex2var_epi16(rounded[0], upper_halves, rounded[1]));
     }
 }
 
-static UPPER_HALVES: super::Aligned32 = {
+static UPPER_HALVES: Aligned32 = {
     let mut order = [0; 32];
     let mut i = 0;
     while i < 32 {
         order[i] = 2 * i as u16 + 1;
         i += 1;
     }
-    super::Aligned32(order)
+    Aligned32(order)
 };
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load_aligned_32(words: &super::Aligned32) -> __m512i {
-    // SAFETY: 64 bytes.
-    unsafe { _mm512_loadu_si512(words.0.as_ptr().cast()) }
-}
 
 impl Round for F16 {
     const WIDTH: usize = 2;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-    unsafe fn put<const FULL: bool>(part: &Part<FULL>, values: [__m512; 2], out: &mut [u8]) {
-        let [low, high] = values.map(|value| _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(value));
+    unsafe fn put<L: Loop>(part: &Part<L>, values: [__m512; 2], out: &mut [u8]) {
+        let [low, high] = both!(|h| _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(values[h]));
         store_16(out, part.mask(), _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high));
     }
 }
@@ -175,8 +171,8 @@ impl Round for F32 {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-    unsafe fn put<const FULL: bool>(part: &Part<FULL>, values: [__m512; 2], out: &mut [u8]) {
-        store_32(out, part.mask(), values.map(|value| _mm512_castps_si512(value)));
+    unsafe fn put<L: Loop>(part: &Part<L>, values: [__m512; 2], out: &mut [u8]) {
+        store_32(out, part.mask(), both!(|h| _mm512_castps_si512(values[h])));
     }
 }
 
@@ -207,14 +203,14 @@ impl<S: Source, R: Round> Output for Values<S, R> {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-    unsafe fn raw<const FULL: bool>(&self, part: &Part<FULL>, raw: &[u8], entry: __m512i) -> __m512i {
+    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: __m512i) -> __m512i {
         // SAFETY: the caller's promise.
         unsafe { self.source.raw(part, raw, entry) }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
-    unsafe fn put<const FULL: bool>(&self, row: S::Row, part: &Part<FULL>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, row: S::Row, part: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
         // SAFETY: the caller's promise.
         let mut values = unsafe { self.source.values(row, symbols) };
         if let Some(columns) = self.columns.of_columns(part.column, part.active()) {
@@ -232,7 +228,7 @@ impl<S: Source, R: Round> Output for Values<S, R> {
                     ]
                 }
             };
-            values = [_mm512_mul_ps(values[0], factors[0]), _mm512_mul_ps(values[1], factors[1])];
+            values = both!(|h| _mm512_mul_ps(values[h], factors[h]));
         }
         // SAFETY: the caller's promise.
         unsafe { R::put(part, values, out) }

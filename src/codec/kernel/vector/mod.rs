@@ -6,6 +6,8 @@ mod words;
 pub use values::{Aligned, Factors, LevelTable, RowTables, advance_table, fields, halves};
 pub use words::{Tail, Words};
 
+use std::marker::PhantomData;
+
 use super::Job;
 use crate::codec::layout::{BlockShape, Step};
 use crate::codec::manifold::Grid;
@@ -59,9 +61,72 @@ pub fn form(job: &Job<'_>) -> Option<Form> {
 /// With more raw bits levels leave 16 bits.
 const MAX_RAW_BITS: u8 = 10;
 
-/// Up to 32 lanes of a step; if `FULL`, all of these and of the step's take part.
-#[derive(Clone, Copy)]
-pub struct Part<const FULL: bool> {
+/// The loop that a function serves. A type of its own for each loop gives the loop a
+/// copy of the function, which the compiler then puts into the loop whatever its size.
+pub trait Loop {
+    /// Whether all lanes take part.
+    const FULL: bool;
+}
+
+/// The loop over steps in which all lanes, 32 `G`, take part.
+pub struct Whole<const G: usize, const TRELLIS: u8>;
+/// Steps in which some lanes do not take part.
+pub struct Partial<const TRELLIS: u8>;
+
+impl<const G: usize, const TRELLIS: u8> Loop for Whole<G, TRELLIS> {
+    const FULL: bool = true;
+}
+
+impl<const TRELLIS: u8> Loop for Partial<TRELLIS> {
+    const FULL: bool = false;
+}
+
+/// An array of what an expression gives for 0 and 1. Not a closure: those do not have
+/// the features of the function around them when an iterator or `map` calls them.
+macro_rules! both {
+    (|$i:ident| $value:expr) => {
+        [
+            {
+                let $i = 0usize;
+                $value
+            },
+            {
+                let $i = 1usize;
+                $value
+            },
+        ]
+    };
+}
+
+/// The same for 0 to 3.
+#[allow(clippy::identity_op)]
+macro_rules! four {
+    (|$i:ident| $value:expr) => {
+        [
+            {
+                let $i = 0usize;
+                $value
+            },
+            {
+                let $i = 1usize;
+                $value
+            },
+            {
+                let $i = 2usize;
+                $value
+            },
+            {
+                let $i = 3usize;
+                $value
+            },
+        ]
+    };
+}
+
+pub(super) use {both, four};
+
+/// Up to 32 lanes of a step.
+pub struct Part<L> {
     /// Index of the first element within the block.
     pub first: usize,
     /// Column of the first element.
@@ -72,32 +137,40 @@ pub struct Part<const FULL: bool> {
     active: usize,
     /// The same of the whole step.
     step_active: usize,
+    of: PhantomData<L>,
 }
 
-impl Part<true> {
-    /// A group's part of a step in which all lanes, 32 `G`, take part.
+impl<const G: usize, const TRELLIS: u8> Part<Whole<G, TRELLIS>> {
+    /// A group's part of a step in which all lanes take part.
     #[inline(always)]
-    pub fn full<const G: usize>(step: &Step, group: usize) -> Part<true> {
+    pub fn full(step: &Step, group: usize) -> Self {
         let lane = GROUP * group;
-        Part { first: step.first + lane, column: step.column + lane, lane, active: GROUP, step_active: GROUP * G }
+        Part {
+            first: step.first + lane,
+            column: step.column + lane,
+            lane,
+            active: GROUP,
+            step_active: GROUP * G,
+            of: PhantomData,
+        }
     }
 }
 
-impl Part<false> {
+impl<const TRELLIS: u8> Part<Partial<TRELLIS>> {
     /// A group's part of any step, unless none of its lanes take part.
     #[inline(always)]
-    pub fn new(step: &Step, group: usize) -> Option<Part<false>> {
+    pub fn new(step: &Step, group: usize) -> Option<Self> {
         let lane = GROUP * group;
         let active = step.active.saturating_sub(lane).min(GROUP);
         let (first, column) = (step.first + lane, step.column + lane);
-        (active > 0).then_some(Part { first, column, lane, active, step_active: step.active })
+        (active > 0).then_some(Part { first, column, lane, active, step_active: step.active, of: PhantomData })
     }
 }
 
-impl<const FULL: bool> Part<FULL> {
+impl<L: Loop> Part<L> {
     #[inline(always)]
     pub fn active(&self) -> usize {
-        if FULL { GROUP } else { self.active }
+        if L::FULL { GROUP } else { self.active }
     }
 
     /// A bit for each lane that takes part.
@@ -116,7 +189,7 @@ impl<const FULL: bool> Part<FULL> {
     #[inline(always)]
     pub fn raw_bit(&self, raw: &[u8], whole_bytes: usize, plane: usize) -> u32 {
         let at = whole_bytes * self.step_active + plane * self.step_active.div_ceil(8) + self.lane / 8;
-        if FULL {
+        if L::FULL {
             let bytes = &raw[at..at + 4];
             return u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
