@@ -12,6 +12,7 @@ mod avx2;
 mod avx512;
 mod map;
 mod portable;
+mod steps;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 

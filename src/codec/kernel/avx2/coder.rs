@@ -7,6 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Job;
+use super::super::steps::Steps;
 use super::super::vector::{GROUP, Loop, Part, Partial, Raw, Tail, Whole, Words, both};
 use super::{Index, Plane, Table, Words16, index, look_up, look_up_words, pack, plane, spread, table};
 use crate::codec::entropy::alias::AliasTable;
@@ -295,7 +296,7 @@ pub unsafe fn run<const G: usize, const TRELLIS: u8, O: Output>(
     let mut words = Words::new(payload.words, &tail);
     let mut raw_bits = Raw::new(job);
 
-    for step in job.shape.steps() {
+    for step in Steps::new(job.shape) {
         words.begin_step()?;
         let raw = raw_bits.step(step.active);
         let tables = &classes[payload.row_classes.get(step.row).map_or(0, |&class| usize::from(class))];

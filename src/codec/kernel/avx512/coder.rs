@@ -8,6 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Job;
+use super::super::steps::Steps;
 use super::super::vector::{GROUP, Loop, Part, Partial, Raw, Tail, Whole, Words, advance_table};
 use super::{Table, load_aligned, load_table, look_up};
 use crate::codec::entropy::alias::AliasTable;
@@ -217,7 +218,7 @@ pub unsafe fn run<const G: usize, const TRELLIS: u8, O: Output>(
     let mut raw_bits = Raw::new(job);
     let mut block = Block { output, tables: &job.side.tables, row_classes: payload.row_classes, advance, out };
 
-    for step in job.shape.steps() {
+    for step in Steps::new(job.shape) {
         words.begin_step()?;
         let raw = raw_bits.step(step.active);
         if step.active < GROUP * G {
