@@ -31,7 +31,7 @@ struct Case {
 }
 
 fn trellises() -> impl Strategy<Value = Option<Trellis>> {
-    let codes = [(2, 0o5, 0o2), (3, 0o13, 0o4), (4, 0o23, 0o4), (6, 0o103, 0o24)];
+    let codes = [(1, 3, 2), (2, 0o5, 0o2), (3, 0o13, 0o4), (4, 0o23, 0o4), (6, 0o103, 0o24), (8, 0o755, 0o124)];
     prop_oneof![
         Just(None),
         (0..codes.len()).prop_map(move |i| Some(Trellis { log2_states: codes[i].0, h0: codes[i].1, h1: codes[i].2 }))
@@ -39,9 +39,12 @@ fn trellises() -> impl Strategy<Value = Option<Trellis>> {
 }
 
 fn prime_sparse() -> impl Strategy<Value = (PrimeSparse, u8)> {
-    let grid = prop_oneof![Just(Grid::Uniform), Just(Grid::Prime)];
-    (grid, trellises(), any::<[bool; 3]>(), 0..=4u8, 1e-6f32..10.0).prop_map(
-        |(grid, trellis, flags, raw_bits, step)| {
+    let raw_bits = prop_oneof![2 => Just(0), 3 => 0..=MAX_PRIME_SPARSE_RAW_BITS];
+    // Steps that make subnormal numbers and infinity as well.
+    let step = prop_oneof![4 => 1e-6f32..10.0, 1 => 1e-41f32..1e-36, 1 => 1e35f32..1e38];
+    (any::<bool>(), trellises(), any::<[bool; 3]>(), raw_bits, step).prop_map(
+        |(prime, trellis, flags, raw_bits, step)| {
+            let grid = if prime && raw_bits <= MAX_PRIME_RAW_BITS { Grid::Prime } else { Grid::Uniform };
             let [row_steps, column_steps, centroids] = flags;
             let centroids = centroids && raw_bits == 0;
             (PrimeSparse { step, grid, trellis, row_steps, column_steps, centroids }, raw_bits)
@@ -58,7 +61,9 @@ fn params() -> impl Strategy<Value = SymbolParams> {
         let zero_bits = if kind == 0 { zero_bits % (split.shift + 1) } else { 0 };
         (dtype, SymbolMap::Lossless(split), dtype.bits() as u8 - split.bits - zero_bits)
     });
-    (prop_oneof![lossy, exact], 1..=8usize, 1..=3u8, any::<bool>())
+    // Mostly numbers of lanes that have vector kernels.
+    let lanes = prop_oneof![4 => prop::sample::select(vec![1, 2, 4, 8]), 1 => 1..=8usize];
+    (prop_oneof![3 => lossy, 1 => exact], lanes, 1..=3u8, any::<bool>())
         .prop_map(|((dtype, map, raw_bits), lanes, classes, row_classes)| SymbolParams {
             dtype,
             lanes: lanes * LANE_UNIT,
@@ -71,50 +76,52 @@ fn params() -> impl Strategy<Value = SymbolParams> {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    (params(), 1..700usize, 1..3000usize, any::<u64>()).prop_map(|(params, row_len, elements, seed)| {
-        let mut state = seed | 1;
-        let mut next = move || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            state >> 33
-        };
-        let rows = elements.div_ceil(row_len);
-        let alphabet = (ENTRIES / contexts(&params)) as u64;
-        let p = params.prime_sparse();
-        let width = params.dtype.width().expect("whole bytes");
-        let symbols: Vec<u8> = (0..elements).map(|_| (next() % alphabet).min(next() % alphabet) as u8).collect();
-        // Mostly the escapes that the symbols say, and one that they do not.
-        let mut escapes: Vec<_> = (0..elements as u32).filter(|&i| symbols[i as usize] == ESCAPE).collect();
-        escapes.extend((next() % 2 == 0).then_some(next() as u32 % elements as u32));
-        escapes.sort_unstable();
-        escapes.dedup();
-        Case {
-            row_len,
-            raw: (0..elements)
-                .map(|i| {
-                    let raw = (next() << 33 ^ next() << 20 ^ next()) & ((1 << params.raw_bits) - 1);
-                    if symbols[i] == ESCAPE { 0 } else { raw }
-                })
-                .collect(),
-            escapes: escapes.into_iter().map(|i| (i, (0..width).map(|_| next() as u8).collect())).collect(),
-            row_steps: (0..rows).filter(|_| params.row_steps()).map(|_| 96 + next() as u8 % 64).collect(),
-            row_classes: (0..rows).filter(|_| params.row_classes).map(|_| next() as u8 % params.classes).collect(),
-            column_steps: (0..row_len)
-                .filter(|_| p.is_some_and(|p| p.column_steps))
-                .map(|_| 96 + next() as u8 % 64)
-                .collect(),
-            centroids: p.filter(|p| p.centroids).map(|_| {
-                std::array::from_fn(|i| if i % alphabet as usize == 0 { 0.0 } else { next() as f32 / 1e9 - 1.0 })
-            }),
-            field_values: match &params.map {
-                SymbolMap::Lossless(s) => {
-                    std::array::from_fn(|i| if i == 0 { 0 } else { next() as u16 & ((1 << s.bits) - 1) })
-                }
-                _ => [0; ENTRIES],
-            },
-            params,
-            symbols,
-        }
-    })
+    (params(), prop_oneof![1..700usize, (1..6usize).prop_map(|n| 128 * n)], 1..6000usize, any::<u64>()).prop_map(
+        |(params, row_len, elements, seed)| {
+            let mut state = seed | 1;
+            let mut next = move || {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                state >> 33
+            };
+            let rows = elements.div_ceil(row_len);
+            let alphabet = (ENTRIES / contexts(&params)) as u64;
+            let p = params.prime_sparse();
+            let width = params.dtype.width().expect("whole bytes");
+            let symbols: Vec<u8> = (0..elements).map(|_| (next() % alphabet).min(next() % alphabet) as u8).collect();
+            // Mostly the escapes that the symbols say, and one that they do not.
+            let mut escapes: Vec<_> = (0..elements as u32).filter(|&i| symbols[i as usize] == ESCAPE).collect();
+            escapes.extend((next() % 2 == 0).then_some(next() as u32 % elements as u32));
+            escapes.sort_unstable();
+            escapes.dedup();
+            Case {
+                row_len,
+                raw: (0..elements)
+                    .map(|i| {
+                        let raw = (next() << 33 ^ next() << 20 ^ next()) & ((1 << params.raw_bits) - 1);
+                        if symbols[i] == ESCAPE { 0 } else { raw }
+                    })
+                    .collect(),
+                escapes: escapes.into_iter().map(|i| (i, (0..width).map(|_| next() as u8).collect())).collect(),
+                row_steps: (0..rows).filter(|_| params.row_steps()).map(|_| 96 + next() as u8 % 64).collect(),
+                row_classes: (0..rows).filter(|_| params.row_classes).map(|_| next() as u8 % params.classes).collect(),
+                column_steps: (0..row_len)
+                    .filter(|_| p.is_some_and(|p| p.column_steps))
+                    .map(|_| 96 + next() as u8 % 64)
+                    .collect(),
+                centroids: p.filter(|p| p.centroids).map(|_| {
+                    std::array::from_fn(|i| if i % alphabet as usize == 0 { 0.0 } else { next() as f32 / 1e9 - 1.0 })
+                }),
+                field_values: match &params.map {
+                    SymbolMap::Lossless(s) => {
+                        std::array::from_fn(|i| if i == 0 { 0 } else { next() as u16 & ((1 << s.bits) - 1) })
+                    }
+                    _ => [0; ENTRIES],
+                },
+                params,
+                symbols,
+            }
+        },
+    )
 }
 
 impl Case {
@@ -205,17 +212,25 @@ impl Case {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn blocks_decode_to_what_the_document_says(case in cases()) {
         let side = Side::parse(&case.params, case.row_len, &case.side()).expect("a valid side block");
         let payload = case.encode();
         let expected = case.expected();
-        for isa in Isa::available() {
-            let mut out = vec![0xA5; expected.len()];
-            prop_assert_eq!(decode_block_on(isa, &case.params, &side, case.row_len, &payload, &mut out), Ok(()));
-            prop_assert!(out == expected, "{}", isa.name());
+        for (isa, shift) in Isa::available().into_iter().zip(1..) {
+            // At odd addresses, and with something on both sides of the output.
+            let mut source = vec![0; shift];
+            source.extend_from_slice(&payload);
+            let mut out = vec![0xA5; expected.len() + 2 * shift];
+            let inside = shift..shift + expected.len();
+            let done = decode_block_on(
+                isa, &case.params, &side, case.row_len, &source[shift..], &mut out[inside.clone()],
+            );
+            prop_assert_eq!(done, Ok(()));
+            prop_assert!(out[inside.clone()] == expected, "{}", isa.name());
+            prop_assert!(out[..shift].iter().chain(&out[inside.end..]).all(|&byte| byte == 0xA5));
         }
     }
 

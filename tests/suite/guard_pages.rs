@@ -82,12 +82,26 @@ fn maps() -> Vec<(Dtype, u8, SymbolMap)> {
         centroids: false,
     };
     let trellis = Some(Trellis { log2_states: 3, h0: 0o13, h1: 0o4 });
-    let split = Dtype::BF16.split().expect("BF16 splits");
+    let lossless = |dtype: Dtype| {
+        let split = dtype.split().expect("a type that splits");
+        (dtype, dtype.bits() as u8 - split.bits, SymbolMap::Lossless(split))
+    };
+    let column_steps = true;
     vec![
         (Dtype::BF16, 0, SymbolMap::PrimeSparse(plain)),
         (Dtype::F16, 0, SymbolMap::PrimeSparse(PrimeSparse { trellis, row_steps: true, ..plain })),
         (Dtype::F32, 2, SymbolMap::PrimeSparse(PrimeSparse { trellis, column_steps: true, ..plain })),
-        (Dtype::BF16, 8, SymbolMap::Lossless(split)),
+        (Dtype::F32, 0, SymbolMap::PrimeSparse(plain)),
+        (Dtype::BF16, 3, SymbolMap::PrimeSparse(PrimeSparse { trellis, ..plain })),
+        (Dtype::F16, 10, SymbolMap::PrimeSparse(PrimeSparse { row_steps: true, ..plain })),
+        (Dtype::BF16, 12, SymbolMap::PrimeSparse(plain)),
+        (Dtype::BF16, 0, SymbolMap::PrimeSparse(PrimeSparse { trellis, column_steps, ..plain })),
+        (Dtype::F16, 0, SymbolMap::PrimeSparse(PrimeSparse { column_steps, ..plain })),
+        lossless(Dtype::BF16),
+        lossless(Dtype::F16),
+        lossless(Dtype::F32),
+        lossless(Dtype::F64),
+        lossless(Dtype::F8_E4M3),
     ]
 }
 
@@ -96,7 +110,13 @@ fn nothing_is_touched_beyond_the_slices() {
     let mut random = Random(11);
     for (dtype, raw_bits, map) in maps() {
         for lanes in [32, 64, 96, 128, 256] {
-            for (row_len, elements) in [(lanes, 3 * lanes), (lanes, 5 * lanes - 7), (lanes + 9, 4 * lanes), (3, 10)] {
+            for (row_len, elements) in [
+                (lanes, 3 * lanes),
+                (lanes, 5 * lanes - 7),
+                (lanes + 9, 4 * lanes),
+                (3 * lanes, 8 * lanes - 1),
+                (3, 10),
+            ] {
                 let params = SymbolParams { dtype, lanes, raw_bits, classes: 1, row_classes: false, map };
                 let params = params.validate().expect("valid parameters");
                 let shape = BlockShape { elements, row_len, lanes };
@@ -115,8 +135,10 @@ fn nothing_is_touched_beyond_the_slices() {
                 let side = Side::parse(&params, row_len, &side.to_bytes()).expect("a side block");
                 let alphabet = 64 / contexts as u64;
                 let symbols: Vec<u8> = (0..elements).map(|_| (random.next() % alphabet) as u8).collect();
-                let raw: Vec<u64> =
-                    symbols.iter().map(|&s| if s == ESCAPE { 0 } else { random.next() % (1 << raw_bits) }).collect();
+                let raw: Vec<u64> = symbols
+                    .iter()
+                    .map(|&s| if s == ESCAPE { 0 } else { random.next() & ((1 << raw_bits) - 1) })
+                    .collect();
                 let block = Symbols {
                     symbols: &Guarded::new(&trellis_entries(&params, &shape, &symbols, Raw::U64(&raw))),
                     row_steps: &vec![130; if params.row_steps() { shape.rows() } else { 0 }],

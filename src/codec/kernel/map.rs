@@ -69,9 +69,10 @@ pub(super) struct TableMap<'a> {
 }
 
 impl<'a> TableMap<'a> {
-    pub(super) fn new(job: &Job<'a>, params: &PrimeSparse) -> TableMap<'a> {
+    /// The elements are of this type: the array's, or F32 for values to calculate with.
+    pub(super) fn new(job: &Job<'a>, params: &PrimeSparse, dtype: Dtype) -> TableMap<'a> {
         let values = entry_values(job, params);
-        let table = |factor: f32| values.map(|v| to_bits(job.params.dtype, v * factor));
+        let table = |factor: f32| values.map(|v| to_bits(dtype, v * factor));
         let row_steps = job.payload.row_steps;
         let mut occurs = [false; 256];
         row_steps.iter().for_each(|&byte| occurs[usize::from(byte)] = true);
@@ -83,7 +84,7 @@ impl<'a> TableMap<'a> {
         if tables.is_empty() {
             tables.push(table(1.0));
         }
-        TableMap { tables, table_of, row_steps, width: job.params.dtype.bits() as usize / 8 }
+        TableMap { tables, table_of, row_steps, width: dtype.bits() as usize / 8 }
     }
 
     #[cfg(target_arch = "x86_64")]

@@ -12,6 +12,7 @@ mod avx2;
 mod avx512;
 mod map;
 mod portable;
+mod steps;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 
@@ -81,9 +82,9 @@ impl Isa {
 pub fn decode(isa: Isa, job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 if vector::supports(job) => avx512::decode(job, out),
+        Isa::Avx512 if vector::form(job).is_some() => avx512::decode(job, out),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 if vector::supports(job) => avx2::decode(job, out),
+        Isa::Avx2 if vector::form(job).is_some() => avx2::decode(job, out),
         _ => portable::decode(job, out),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::map::{GeneralMap, LosslessMap, Map, TableMap};
+use super::steps::Steps;
 use crate::codec::entropy::INITIAL_STATE;
 use crate::codec::entropy::alias::AliasTable;
 use crate::codec::layout::BlockShape;
@@ -14,7 +15,7 @@ pub fn decode(job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
         SymbolMap::PrimeSparse(p) if p.column_steps || job.params.raw_bits > 0 => {
             run(job, GeneralMap::new(job, p), out)
         }
-        SymbolMap::PrimeSparse(p) => run(job, TableMap::new(job, p), out),
+        SymbolMap::PrimeSparse(p) => run(job, TableMap::new(job, p, job.params.dtype), out),
     }
 }
 
@@ -36,7 +37,7 @@ fn steps<const TRELLIS: bool, const RAW: bool>(job: &Job<'_>, mut map: impl Map,
     let width = out.len() / job.shape.elements;
     let trellis = job.params.trellis().unwrap_or(Trellis { log2_states: 1, h0: 0, h1: 0 });
 
-    for step in job.shape.steps() {
+    for step in Steps::new(job.shape) {
         let class = job.payload.row_classes.get(step.row).map_or(0, |&class| usize::from(class));
         lanes.decode::<TRELLIS>(&tables[class], step.active)?;
         let raw = &mut raw[..step.active];
@@ -170,8 +171,12 @@ fn read_raw_bits<'a>(raw_bits: u8, bytes: &'a [u8], raw: &mut [u64]) -> &'a [u8]
     let active = raw.len();
     let (here, rest) = bytes.split_at(BlockShape::raw_bytes_of_step(active, raw_bits));
     let (planes, bits) = here.split_at(usize::from(raw_bits / 8) * active);
-    raw.fill(0);
-    for (j, plane) in planes.chunks_exact(active).enumerate() {
+    let mut whole = planes.chunks_exact(active).enumerate();
+    match whole.next() {
+        Some((_, plane)) => raw.iter_mut().zip(plane).for_each(|(raw, &byte)| *raw = u64::from(byte)),
+        None => raw.fill(0),
+    }
+    for (j, plane) in whole {
         for (raw, &byte) in raw.iter_mut().zip(plane) {
             *raw |= u64::from(byte) << (8 * j);
         }
