@@ -12,8 +12,12 @@
 //! path and a vector holds as many trellises as it has 16-bit lanes.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod design;
+#[cfg(target_arch = "x86_64")]
+mod machine;
 mod portable;
 mod tables;
 #[cfg(test)]
@@ -107,40 +111,71 @@ pub struct Choice {
 /// The memory of a search, to be used again.
 #[derive(Default)]
 pub struct Scratch {
-    /// A word per step and lane, see [`tables::pack`].
+    /// A word per step and lane: what the magnitude offers each subset.
     words: Vec<u16>,
-    /// A bit per step, state and lane: which predecessor won.
-    decisions: Vec<u32>,
+    /// A bit per step, lane and state: which predecessor won.
+    decisions: Vec<u16>,
     escapes: Vec<u32>,
 }
 
-/// One step of one group of trellises: up to 32 neighbouring elements.
-#[derive(Debug, Clone, Copy)]
-struct GroupStep {
-    first: usize,
+/// Successive steps of one group of trellises that are alike: neighbouring elements
+/// of one row after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    /// Steps before this run.
+    before: usize,
+    rows: usize,
+    first_row: usize,
     column: usize,
-    row: usize,
     /// 1 to 32.
     active: usize,
 }
 
+impl Scratch {
+    /// Makes room for the steps of these runs, and so many decision words in each.
+    fn fit(&mut self, runs: &[Run], per_step: usize) {
+        let steps = runs.last().map_or(0, |run| run.before + run.rows);
+        self.words.resize(steps * GROUP, 0);
+        self.decisions.resize(steps * per_step * GROUP, 0);
+    }
+}
+
+impl Run {
+    /// Step, row and index of the first element.
+    fn steps(self, row_len: usize) -> impl DoubleEndedIterator<Item = (usize, usize, usize)> {
+        (0..self.rows).map(move |i| {
+            let row = self.first_row + i;
+            (self.before + i, row, row * row_len + self.column)
+        })
+    }
+}
+
 impl Search<'_> {
     /// The steps of the trellises from `lane` on, in order.
-    fn steps(&self, lane: usize) -> impl DoubleEndedIterator<Item = GroupStep> + Clone + '_ {
-        self.shape.steps().filter(move |step| step.active > lane).map(move |step| GroupStep {
-            first: step.first + lane,
-            column: step.column + lane,
-            row: step.row,
-            active: (step.active - lane).min(GROUP),
-        })
+    fn runs(&self, lane: usize) -> Vec<Run> {
+        let BlockShape { elements, row_len, lanes } = self.shape;
+        let width = GROUP.min(lanes - lane);
+        let (whole_rows, rest) = (elements / row_len, elements % row_len);
+        let mut runs = Vec::new();
+        let mut before = 0;
+        for column in (lane..row_len).step_by(lanes) {
+            let last = (whole_rows, 1, rest.saturating_sub(column));
+            for (first_row, rows, left) in [(0, whole_rows, row_len - column), last] {
+                if rows > 0 && left > 0 {
+                    runs.push(Run { before, rows, first_row, column, active: left.min(width) });
+                    before += rows;
+                }
+            }
+        }
+        runs
     }
 
     fn scale_of_row(&self, row: usize) -> f32 {
         self.metrics.scale * self.row_scales.get(row).copied().unwrap_or(1.0)
     }
 
-    fn class_of_row(&self, row: usize) -> &Tables {
-        &self.metrics.classes[self.row_classes.get(row).map_or(0, |&class| usize::from(class))]
+    fn class_of_row(&self, row: usize) -> usize {
+        self.row_classes.get(row).map_or(0, |&class| usize::from(class))
     }
 
     /// Finds the path of least cost for every lane.
@@ -150,15 +185,16 @@ impl Search<'_> {
         assert!(self.row_scales.is_empty() || self.row_scales.len() >= self.shape.rows());
         assert!(self.row_classes.is_empty() || self.row_classes.len() >= self.shape.rows());
         assert!(self.column_scales.is_empty() || self.column_scales.len() == self.shape.row_len);
-        choice.entries.clear();
+        // Every element is written, so what is there may stay.
         choice.entries.resize(n, 0);
-        choice.raw.clear();
         choice.raw.resize(if self.metrics.raw_bits > 0 { n } else { 0 }, 0);
         scratch.escapes.clear();
         for lane in (0..self.shape.lanes).step_by(GROUP) {
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512 => avx512::search(self, lane, scratch, choice),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => avx2::search(self, lane, scratch, choice),
                 _ => portable::search(self, lane, scratch, choice),
             }
         }

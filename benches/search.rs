@@ -1,0 +1,95 @@
+//! How fast the encoder finds its paths, beside copying the same source.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use upg::codec::kernel::Isa;
+use upg::codec::layout::BlockShape;
+use upg::codec::params::{ENTRIES, Trellis};
+use upg::codec::trellis::{Choice, Metrics, Scratch, Search, Source, ungerboeck};
+
+const SHAPE: BlockShape = BlockShape { elements: 1 << 19, row_len: 4096, lanes: 128 };
+/// A setting is repeated for about so long, and at least [`LEAST`] times.
+const SECONDS: f64 = 0.15;
+const LEAST: usize = 5;
+
+/// Numbers from about a normal distribution of deviation 1.
+fn normal(count: usize) -> Vec<f32> {
+    let mut x = 1u64;
+    let mut uniform = move || {
+        x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (x >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..count).map(|_| (0..12).map(|_| uniform()).sum()).collect()
+}
+
+fn metrics(trellis: Trellis, raw_bits: u8) -> Metrics {
+    let bits = std::array::from_fn(|entry: usize| 1.5 + 0.7 * (entry as f64 % 32.0 - 16.0).abs());
+    let step = 0.25 / f32::from(1u16 << raw_bits);
+    // Centroids a little nearer to zero than the levels.
+    let values: [f64; ENTRIES] = std::array::from_fn(|entry| {
+        let level = upg::codec::manifold::trellis_level(entry / 32, entry as i32 % 32 - 16);
+        0.98 * f64::from(level)
+    });
+    Metrics::new(trellis, step, raw_bits, 0.3, &[bits], (raw_bits == 0).then_some(&values))
+}
+
+/// Seconds of one call: the median of many.
+fn median(mut call: impl FnMut()) -> f64 {
+    let (mut seconds, mut total) = (Vec::new(), 0.0);
+    while seconds.len() < LEAST || total < SECONDS {
+        let start = Instant::now();
+        call();
+        let took = start.elapsed().as_secs_f64();
+        seconds.push(took);
+        total += took;
+    }
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+fn main() {
+    // Arguments choose lines: each must occur in one.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let values = normal(SHAPE.elements);
+    let bf16: Vec<u8> = values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect();
+    let f32_bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let sources = [("BF16", Source::Bf16(&bf16), &bf16), ("F32", Source::F32(&values), &f32_bytes)];
+    println!(
+        "{:<9} {:>6} {:>4} {:>5} {:>10} {:>10} {:>12}",
+        "ISA", "states", "raw", "type", "ns/weight", "Mweight/s", "memcpy ns/w"
+    );
+    for isa in Isa::available() {
+        for log2_states in [3, 5, 8] {
+            for raw_bits in [0, 2] {
+                for (name, source, bytes) in &sources {
+                    let label = format!("{:<9} {:>6} {raw_bits:>4} {name:>5}", isa.name(), 1 << log2_states);
+                    if !wanted.iter().all(|w| label.split_whitespace().any(|word| word == w)) {
+                        continue;
+                    }
+                    let metrics = metrics(ungerboeck(log2_states).expect("a code"), raw_bits);
+                    let search = Search {
+                        shape: SHAPE,
+                        source: *source,
+                        metrics: &metrics,
+                        row_scales: &[],
+                        column_scales: &[],
+                        row_classes: &[],
+                    };
+                    let (mut scratch, mut choice) = (Scratch::default(), Choice::default());
+                    search.run(isa, &mut scratch, &mut choice);
+                    let searching = median(|| search.run(isa, &mut scratch, black_box(&mut choice)));
+                    let mut copy = vec![0; bytes.len()];
+                    let copying = median(|| black_box(&mut copy).copy_from_slice(black_box(bytes)));
+                    let each = |seconds: f64| seconds * 1e9 / SHAPE.elements as f64;
+                    println!(
+                        "{label} {:>10.3} {:>10.1} {:>12.3}",
+                        each(searching),
+                        1e3 / each(searching),
+                        each(copying)
+                    );
+                }
+            }
+        }
+    }
+}

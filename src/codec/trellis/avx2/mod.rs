@@ -1,0 +1,3 @@
+//! The search with AVX2.
+
+pub use super::portable::search;
