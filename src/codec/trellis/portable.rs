@@ -122,7 +122,8 @@ fn branch(magnitude: u32, negative: bool, tables: &Tables, raw_bits: u8) -> ([u1
         let below = place < subset as i32 * UNIT;
         let above = place - subset as i32 * UNIT + if below { PERIOD } else { 0 };
         let lower = periods + i32::from(!below);
-        let up = above >= i32::from(tables.threshold[subset][row_of(lower)]);
+        // At least 1, so that vectors can compare with one less.
+        let up = above >= i32::from(tables.threshold[subset][row_of(lower)].max(1));
         let candidate = lower + i32::from(up);
         let row = row_of(candidate);
         // The candidate of subset 3 below its first level is 0.
