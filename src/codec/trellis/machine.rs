@@ -71,7 +71,7 @@ pub fn words(trellis: &Trellis) -> usize {
 /// A state's predecessors by parity, if the machine is of the kind above.
 pub const fn predecessors(state: usize, trellis: &Trellis) -> [usize; 2] {
     let upper = state >> (trellis.log2_states - 1);
-    let t = state ^ upper * (trellis.h0 >> 1) as usize;
+    let t = state ^ (upper * (trellis.h0 >> 1) as usize);
     [2 * t + upper, 2 * (t ^ (trellis.h1 >> 1) as usize) + upper]
 }
 
