@@ -30,8 +30,9 @@ pub struct Paces {
 
 /// What a thread did in a turn.
 struct Turn {
-    bytes: usize,
+    worked: usize,
     work: f64,
+    copied: usize,
     copy: f64,
 }
 
@@ -73,7 +74,8 @@ pub fn measure(
             if stop.load(Relaxed) {
                 break;
             }
-            let turn = &turns[(done.len() * threads + thread) % turns.len()];
+            let number = done.len() * threads + thread;
+            let turn = &turns[number % turns.len()];
             let start = Instant::now();
             for i in turn.clone() {
                 let worked = work(i, &mut out[..pieces.ranges[i].len()]);
@@ -81,14 +83,16 @@ pub fn measure(
                 result = result.and(worked);
             }
             let work = start.elapsed().as_secs_f64();
+            // What was just worked on is in the caches: copy what is far from it.
+            let far = &pieces.ranges[turns[(number + turns.len() / 2) % turns.len()].clone()];
             barrier.wait();
             let start = Instant::now();
-            for range in &pieces.ranges[turn.clone()] {
+            for range in far {
                 black_box(&mut out[..range.len()]).copy_from_slice(black_box(&pieces.bytes[range.clone()]));
             }
             let copy = start.elapsed().as_secs_f64();
-            let bytes = pieces.ranges[turn.clone()].iter().map(Range::len).sum();
-            done.push(Turn { bytes, work, copy });
+            let sum = |ranges: &[Range<usize>]| ranges.iter().map(Range::len).sum();
+            done.push(Turn { worked: sum(&pieces.ranges[turn.clone()]), copied: sum(far), work, copy });
         }
         result.map(|()| done)
     };
@@ -101,15 +105,19 @@ pub fn measure(
         all.extend(others.into_iter().map(join));
         all.into_iter().collect::<Result<Vec<Vec<Turn>>>>()
     })?;
-    let pace = |seconds: fn(&Turn) -> f64| {
+    let pace = |part: fn(&Turn) -> (usize, f64)| {
         let of_turn = |i: usize| {
-            let bytes: usize = of_threads.iter().map(|turns| turns[i].bytes).sum();
-            let slowest = of_threads.iter().map(|turns| seconds(&turns[i])).fold(1e-9, f64::max);
+            let parts = of_threads.iter().map(|turns| part(&turns[i]));
+            let (bytes, slowest) = parts.fold((0, 1e-9), |all, one| (all.0 + one.0, one.1.max(all.1)));
             bytes as f64 / slowest
         };
         median((0..of_threads[0].len()).map(of_turn).collect())
     };
-    Ok(Paces { work: pace(|turn| turn.work), copy: pace(|turn| turn.copy), turns: of_threads[0].len() })
+    Ok(Paces {
+        work: pace(|turn| (turn.worked, turn.work)),
+        copy: pace(|turn| (turn.copied, turn.copy)),
+        turns: of_threads[0].len(),
+    })
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
