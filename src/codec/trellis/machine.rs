@@ -93,7 +93,7 @@ impl Machine {
 /// A state's predecessors by parity.
 pub const fn predecessors(state: usize, log2_states: u8, g0: u16, g1: u16) -> [usize; 2] {
     let upper = state >> (log2_states - 1);
-    let t = state ^ upper * g0 as usize;
+    let t = state ^ (upper * g0 as usize);
     [2 * t + upper, 2 * (t ^ g1 as usize) + upper]
 }
 

@@ -6,6 +6,7 @@ use super::branch::{branches, magnitudes, scaling};
 use super::lanes;
 use crate::codec::trellis::machine::{EIGHT_FROM, MOST_STATES, Machine, PER_WORD, SUBSETS, folded};
 use crate::codec::trellis::portable::{SETTLE, branch_cap};
+use crate::codec::trellis::tables::row_shift;
 use crate::codec::trellis::{GROUP, Scratch, Search};
 
 /// Costs that must not be chosen.
@@ -17,7 +18,7 @@ pub fn eight<const RAW: bool>(search: &Search<'_>, lane: usize, scratch: &mut Sc
     let mut costs = [_mm512_set1_epi16(UNREACHABLE); 8];
     costs[0] = _mm512_setzero_si512();
     let classes = folded(search.metrics);
-    let raw_bits = _mm_cvtsi32_si128(i32::from(search.metrics.raw_bits));
+    let raw_bits = _mm_cvtsi32_si128(i32::from(row_shift(search.metrics.raw_bits)));
     let runs = search.runs(lane);
     scratch.fit(&runs, 1);
     for run in &runs {
@@ -72,7 +73,7 @@ pub fn any<const RAW: bool>(search: &Search<'_>, lane: usize, machine: &Machine,
     let (mut costs, mut next) = (costs, next);
     costs[0] = _mm512_setzero_si512();
     let classes = folded(search.metrics);
-    let raw_bits = _mm_cvtsi32_si128(i32::from(search.metrics.raw_bits));
+    let raw_bits = _mm_cvtsi32_si128(i32::from(row_shift(search.metrics.raw_bits)));
     let runs = search.runs(lane);
     let per_step = machine.words.len();
     scratch.fit(&runs, per_step);
