@@ -77,18 +77,21 @@ def rate_distortion(plt, benches):
 
 
 def speed(plt, content, rates):
-    """Bars per rate: each instruction set, as a share of memcpy, and encoding."""
-    threads = max(s["threads"] for rate in rates for s in rate["speeds"])
+    """Bars per rate for each instruction set: decoding, with memcpy beside it, and encoding."""
     machine, synthetic = content["machine"], content["synthetic"]
     figure, panels = plt.subplots(1, 2, figsize=(7.5, 3.4), layout="constrained")
-    unit = {"decode": ("gb_per_second", 1, "GB/s decoded"), "encode": ("weights_per_second", 1e6, "M weights/s encoded")}
+    unit = {
+        "decode": ("gb_per_second", 1, "GB/s decoded"),
+        "encode": ("weights_per_second", 1e6, "M weights/s encoded"),
+    }
     for axes, direction in zip(panels, unit, strict=True):
         field, divisor, label = unit[direction]
         isas = machine["isas"]
         width = 0.8 / len(isas)
         for i, (isa, colour) in enumerate(zip(isas, COLOURS[1:], strict=False)):
+            key = (direction, isa, 1)
             of = [
-                next(s for s in rate["speeds"] if (s["direction"], s["isa"], s["threads"]) == (direction, isa, threads))
+                next(s for s in rate["speeds"] if (s["direction"], s["isa"], s["threads"]) == key)
                 for rate in rates
             ]
             at = [x + (i - (len(isas) - 1) / 2) * width for x in range(len(rates))]
@@ -98,7 +101,7 @@ def speed(plt, content, rates):
                 s["memcpy_gb_per_second"]
                 for rate in rates
                 for s in rate["speeds"]
-                if s["direction"] == direction and s["threads"] == threads
+                if s["direction"] == direction and s["threads"] == 1
             )
             axes.axhline(copies[len(copies) // 2], color="black", linewidth=1, linestyle="--")
             axes.annotate("memcpy", (len(rates) - 0.5, copies[len(copies) // 2]), ha="right", va="bottom")
@@ -108,7 +111,7 @@ def speed(plt, content, rates):
     panels[1].legend(frameon=False)
     states = synthetic["states"]
     coder = "no trellis" if states == 1 else f"{states} states"
-    title = f"{machine['cpu']}, {threads} threads; {synthetic['dtype']}, {coder}"
+    title = f"{machine['cpu']}, one thread; {synthetic['dtype']}, {coder}"
     panels[0].set_title(title, loc="left", fontsize=9)
     return figure
 
