@@ -44,7 +44,9 @@ def test_lossy_mount_changes_matrices_only_and_little(tiny, tiny_lossy, mount):
             assert decoded[name].data == tensor.data, name
         else:
             assert decoded[name].data != tensor.data, name
-            assert tensors.snr(tensor, decoded[name]) > 17.0, name
+            # A Gaussian's bound is 6.02 dB a bit; matrices get different numbers of bits.
+            bits = tiny_lossy.tensor(name)["bits_per_weight"]
+            assert tensors.snr(tensor, decoded[name]) > 6.02 * bits - 3, name
 
 
 def test_directories_list_exactly_what_is_there(tiny, tiny_lossless, mount):

@@ -69,7 +69,8 @@ def test_more_bits_answer_more_alike(tiny, text, tmp_path):
     for result in (two, four, eight, uniform):
         assert result["kld"] < result["kld_999"] and 0 < result["top1"] < 1
         asked = float(result["options"][1])
-        assert result["bits"] == pytest.approx(asked, abs=0.03)
+        # --bits is the whole file's; a small model's other files may take 5 % of it.
+        assert 0.94 * asked < result["bits"] < 1.003 * asked
         assert result["file_bits"] > result["bits"]
     assert uniform["name"] == "upg --bits 3.2 --grid uniform"
     assert table.count("\n| upg --bits") == 4 and "| upg --lossless" in table
