@@ -34,8 +34,8 @@ fn metrics(trellis: Trellis, raw_bits: u8) -> Metrics {
     Metrics::new(trellis, step, raw_bits, 0.3, &[bits], (raw_bits == 0).then_some(&values))
 }
 
-/// Seconds of one call: the median of many.
-fn median(mut call: impl FnMut()) -> f64 {
+/// Seconds of one call: the least and the median of many.
+fn time(mut call: impl FnMut()) -> [f64; 2] {
     let (mut seconds, mut total) = (Vec::new(), 0.0);
     while seconds.len() < LEAST || total < SECONDS {
         let start = Instant::now();
@@ -45,7 +45,7 @@ fn median(mut call: impl FnMut()) -> f64 {
         total += took;
     }
     seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
+    [seconds[0], seconds[seconds.len() / 2]]
 }
 
 fn main() {
@@ -55,15 +55,16 @@ fn main() {
     let bf16: Vec<u8> = values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect();
     let f32_bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let sources = [("BF16", Source::Bf16(&bf16), &bf16), ("F32", Source::F32(&values), &f32_bytes)];
+    println!("{:30} {:>10} {:>10} {:>12} {:>12}", "", "ns/weight", "ns/weight", "Mweights/s", "ns/weight");
     println!(
-        "{:<9} {:>6} {:>4} {:>5} {:>10} {:>10} {:>12}",
-        "ISA", "states", "raw", "type", "ns/weight", "Mweight/s", "memcpy ns/w"
+        "{:<9} {:>6} {:>6} {:>6} {:>10} {:>10} {:>12} {:>12}",
+        "ISA", "states", "raw", "type", "least", "median", "median", "memcpy"
     );
     for isa in Isa::available() {
         for log2_states in [3, 5, 8] {
             for raw_bits in [0, 2] {
                 for (name, source, bytes) in &sources {
-                    let label = format!("{:<9} {:>6} {raw_bits:>4} {name:>5}", isa.name(), 1 << log2_states);
+                    let label = format!("{:<9} {:>6} {raw_bits:>6} {name:>6}", isa.name(), 1 << log2_states);
                     if !wanted.iter().all(|w| label.split_whitespace().any(|word| word == w)) {
                         continue;
                     }
@@ -78,16 +79,12 @@ fn main() {
                     };
                     let (mut scratch, mut choice) = (Scratch::default(), Choice::default());
                     search.run(isa, &mut scratch, &mut choice);
-                    let searching = median(|| search.run(isa, &mut scratch, black_box(&mut choice)));
+                    let searching = time(|| search.run(isa, &mut scratch, black_box(&mut choice)));
                     let mut copy = vec![0; bytes.len()];
-                    let copying = median(|| black_box(&mut copy).copy_from_slice(black_box(bytes)));
-                    let each = |seconds: f64| seconds * 1e9 / SHAPE.elements as f64;
-                    println!(
-                        "{label} {:>10.3} {:>10.1} {:>12.3}",
-                        each(searching),
-                        1e3 / each(searching),
-                        each(copying)
-                    );
+                    let copying = time(|| black_box(&mut copy).copy_from_slice(black_box(bytes)));
+                    let [least, median] = searching.map(|seconds| seconds * 1e9 / SHAPE.elements as f64);
+                    let copying = copying[1] * 1e9 / SHAPE.elements as f64;
+                    println!("{label} {least:>10.3} {median:>10.3} {:>12.1} {copying:>12.3}", 1e3 / median);
                 }
             }
         }

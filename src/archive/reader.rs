@@ -164,6 +164,23 @@ impl Archive {
         }
     }
 
+    /// The stored bytes of a block, verified, with what decodes them
+    /// ([`crate::codec::decode_block_on`]); None if another codec does, or none.
+    pub fn coded_block(&self, id: ArrayId, block: u32) -> Result<Option<(Vec<u8>, Cow<'_, Side>)>> {
+        let array = self.array(id);
+        if block >= array.block_count() {
+            return Err(Error::Invalid(format!("no block {block} in array {}", id.0)));
+        }
+        let record = self.index.block(array.first_block + block);
+        if record.mode != BlockMode::Coded || array.codec.symbols().is_none() {
+            return Ok(None);
+        }
+        let at = |defect: Defect| defect.at(self.path(), self.describe(id, block), record.offset);
+        let side = self.side(id)?;
+        let stored = self.with_stored(&record, at, |stored| Ok(stored.to_vec()))?;
+        Ok(Some((stored, side)))
+    }
+
     /// Reads and verifies stored bytes and hands them on.
     fn with_stored<T>(
         &self,

@@ -6,6 +6,8 @@ use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 
 use super::size;
 use crate::codec::manifold::Grid;
+use crate::dtype::Dtype;
+use crate::ops::bench::ROW;
 use crate::ops::convert::{BITS, Columns, GridChoice};
 
 /// Make a model 5 times smaller than BF16, or losslessly a third smaller, in a
@@ -23,6 +25,7 @@ pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (bad input, I/O), 2 w
 pub enum Command {
     Convert(Convert),
     Info(Info),
+    Bench(Bench),
 }
 
 /// Convert safetensors to a .upg file
@@ -114,6 +117,84 @@ pub struct Info {
     pub json: bool,
 }
 
+/// Measure rate, noise and speed on this machine
+///
+/// Without FILE, Gaussian weights are converted to temporary files at several rates: the
+/// bits per weight of the files, their noise beside the bound of rate-distortion theory,
+/// what the prime grid costs, and how fast blocks are encoded and decoded. With FILE, how
+/// fast its own blocks decode. Speeds are of blocks in memory, medians of turns that
+/// alternate with memcpy of as many bytes, over more than the caches hold.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  upg bench                                    Gaussian weights in BF16, 1.6 to 8 bits
+  upg bench --synthetic --dtype F32 --bits 3.2 --effort max
+  upg bench --seconds 0 --json > rates.json    rates and noise without speeds
+  upg bench phi-4.upg                          how fast this file decodes")]
+pub struct Bench {
+    /// A .upg file
+    #[arg(conflicts_with = "synthetic")]
+    pub file: Option<PathBuf>,
+
+    /// Convert Gaussian weights, as without FILE
+    #[arg(long)]
+    pub synthetic: bool,
+
+    /// Bits per weight to convert to
+    #[arg(long, value_name = "B,...", value_delimiter = ',', value_parser = parse_bits, conflicts_with = "file",
+          default_values_t = [1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.0, 8.0])]
+    pub bits: Vec<f64>,
+
+    /// Type of the weights; BF16 is rounded, which shows from 6 bits on
+    #[arg(long, value_enum, ignore_case = true, default_value_t = DtypeArg::Bf16, conflicts_with = "file")]
+    pub dtype: DtypeArg,
+
+    /// States of the trellis; 1 is no trellis
+    #[arg(long, value_enum, default_value_t = Effort::States8, conflicts_with = "file")]
+    pub effort: Effort,
+
+    /// Other weights of the same distribution
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "file")]
+    pub seed: u64,
+
+    /// Time for each measurement of speed, at least five turns; 0 for none
+    #[arg(long, value_name = "S", default_value_t = 0.3, value_parser = parse_seconds)]
+    pub seconds: f64,
+
+    /// Most threads to measure with, besides one [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+
+    /// Print everything as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Weights of the tensor: whole rows of 2048
+    #[arg(long, value_name = "N", default_value_t = 4 << 20, value_parser = parse_weights, hide = true)]
+    pub weights: u64,
+
+    /// Bytes to measure speed over [default: four times the last cache, at least 256 MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, hide = true)]
+    pub data: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtypeArg {
+    #[value(name = "BF16")]
+    Bf16,
+    #[value(name = "F32")]
+    F32,
+}
+
+impl From<DtypeArg> for Dtype {
+    fn from(dtype: DtypeArg) -> Dtype {
+        match dtype {
+            DtypeArg::Bf16 => Dtype::BF16,
+            DtypeArg::F32 => Dtype::F32,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum GridArg {
     Auto,
@@ -195,4 +276,20 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
         return Err("must be 1 or more".to_owned());
     }
     Ok(ratio)
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if !(0.0..=3600.0).contains(&seconds) {
+        return Err("must be from 0 to 3600".to_owned());
+    }
+    Ok(seconds)
+}
+
+fn parse_weights(text: &str) -> Result<u64, String> {
+    let weights: u64 = text.parse().map_err(|_| "not a whole number".to_owned())?;
+    if !weights.is_multiple_of(ROW) || !(4 * ROW..=1 << 30).contains(&weights) {
+        return Err(format!("must be a multiple of {ROW}, from {} to {}", 4 * ROW, 1u64 << 30));
+    }
+    Ok(weights)
 }

@@ -2,6 +2,7 @@
 //! text. Only this module prints.
 
 mod args;
+mod bench_output;
 mod mount_args;
 pub mod output;
 mod progress;

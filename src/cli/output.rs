@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 
 use super::size::display;
 use crate::ops::convert::Report;
-use crate::ops::info::Info;
+use crate::ops::info::{Info, TensorInfo};
 
 /// Prints to standard output. That the reader went away is not an error: it has
 /// seen what it wanted.
@@ -108,21 +108,25 @@ pub fn info(info: &Info, tensors: bool) -> String {
             let path = escape(&file.path);
             let _ = writeln!(out, "  {:>9} -> {:>9}  {path}", display(file.size), display(file.stored_bytes));
             for tensor in file.tensors.iter().filter(|_| tensors) {
-                let snr = tensor.snr_db.map_or("exact".to_owned(), |snr| format!("{snr:.2} dB"));
-                let _ = writeln!(
-                    out,
-                    "    {:>7.3} bits  {:<12} {snr:>9}  {:>4.1} % zeros  {} {:?} {}",
-                    tensor.bits_per_weight,
-                    tensor.codec,
-                    100.0 * tensor.sparsity,
-                    tensor.dtype,
-                    tensor.shape,
-                    escape(&tensor.name),
-                );
+                out += &tensor_line(tensor);
             }
         }
     }
     out
+}
+
+/// A tensor with its rate and noise.
+pub fn tensor_line(tensor: &TensorInfo) -> String {
+    let snr = tensor.snr_db.map_or("exact".to_owned(), |snr| format!("{snr:.2} dB"));
+    format!(
+        "    {:>7.3} bits  {:<12} {snr:>9}  {:>4.1} % zeros  {} {:?} {}\n",
+        tensor.bits_per_weight,
+        tensor.codec,
+        100.0 * tensor.sparsity,
+        tensor.dtype,
+        tensor.shape,
+        escape(&tensor.name),
+    )
 }
 
 #[cfg(test)]

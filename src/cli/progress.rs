@@ -15,9 +15,18 @@ pub struct Bar {
 }
 
 impl Bar {
+    /// Of bytes.
     pub fn new(signal: Arc<AtomicUsize>) -> Bar {
+        Bar::with("{wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left", signal)
+    }
+
+    /// Of steps that take about as long.
+    pub fn of_steps(signal: Arc<AtomicUsize>) -> Bar {
+        Bar::with("{wide_bar} {pos}/{len}  {eta} left", signal)
+    }
+
+    fn with(template: &str, signal: Arc<AtomicUsize>) -> Bar {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let template = "{wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

@@ -10,18 +10,19 @@ use clap::Parser;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::args::{Args, Command, Convert, Info};
-use super::output;
+use super::args::{Args, Bench, Command, Convert, Info};
 use super::progress::Bar;
+use super::{bench_output, output};
 use crate::archive::Archive;
 use crate::error::Error;
 use crate::ops::convert::{self, Options, Target};
-use crate::ops::info;
+use crate::ops::{bench, info};
 
 pub fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Convert(args) => run_convert(&args),
         Command::Info(args) => run_info(&args),
+        Command::Bench(args) => run_bench(&args),
     };
     match result {
         Ok(code) => code,
@@ -51,20 +52,54 @@ fn run_convert(args: &Convert) -> Result<ExitCode> {
         memory: args.memory,
         force: args.force,
     };
+    let signal = signals()?;
+    let result = convert::convert(&options, &Bar::new(signal.clone()));
+    let report = match result {
+        Err(Error::Cancelled) => return Ok(interrupted(&signal)),
+        result => result?,
+    };
+    let text = if args.json { json(&report)? } else { output::report(&report) };
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_bench(args: &Bench) -> Result<ExitCode> {
+    let synthetic = || bench::Synthetic {
+        dtype: args.dtype.into(),
+        weights: args.weights,
+        seed: args.seed,
+        bits: args.bits.clone(),
+        log2_states: args.effort.log2_states(),
+    };
+    let options = bench::Options {
+        subject: args.file.clone().map_or_else(|| bench::Subject::Synthetic(synthetic()), bench::Subject::File),
+        threads: args.threads.map_or_else(cores, usize::from),
+        seconds: args.seconds,
+        data: args.data,
+    };
+    let signal = signals()?;
+    let result = match bench::bench(&options, &Bar::of_steps(signal.clone())) {
+        Err(Error::Cancelled) => return Ok(interrupted(&signal)),
+        result => result?,
+    };
+    let text = if args.json { json(&result)? } else { bench_output::bench(&result) };
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Catches the signals that ask to stop: the number of the last one, or 0.
+fn signals() -> Result<Arc<AtomicUsize>> {
     let signal = Arc::new(AtomicUsize::new(0));
     for number in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register_usize(number, signal.clone(), number as usize)?;
     }
-    let result = convert::convert(&options, &Bar::new(signal.clone()));
-    if let Err(error @ Error::Cancelled) = result {
-        output::print_error("upg", &error.into());
-        // As a shell reports a program that the signal ended.
-        return Ok(ExitCode::from(128 + signal.load(Relaxed) as u8));
-    }
-    let report = result?;
-    let text = if args.json { json(&report)? } else { output::report(&report) };
-    output::print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(signal)
+}
+
+/// Says so, and ends as a shell reports a program that the signal ended.
+fn interrupted(signal: &AtomicUsize) -> ExitCode {
+    output::print_error("upg", &Error::Cancelled.into());
+    ExitCode::from(128 + signal.load(Relaxed) as u8)
 }
 
 fn run_info(args: &Info) -> Result<ExitCode> {

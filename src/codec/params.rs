@@ -61,7 +61,7 @@ pub struct Trellis {
 impl Trellis {
     /// The state after an index of parity `odd` (0 or 1) in `state`.
     #[inline]
-    pub const fn next(&self, state: u16, odd: u16) -> u16 {
+    pub fn next(&self, state: u16, odd: u16) -> u16 {
         (state >> 1) ^ ((state & 1) * (self.h0 >> 1)) ^ ((odd & 1) * (self.h1 >> 1))
     }
 }

@@ -1,4 +1,5 @@
 //! What the program `upg` does.
 
+pub mod bench;
 pub mod convert;
 pub mod info;

@@ -108,7 +108,7 @@ fn small_model() -> Vec<Tensor> {
     let mut random = Random(9);
     let mut scaled = |name: &str, rows: usize, columns: usize| -> Tensor {
         let rows_of = |row: usize| 2f32.powi(row as i32 % 5 - 2);
-        let values = (0..rows * columns).map(|i| rows_of(i / columns) * random.gaussian() as f32 * 0.02);
+        let values = (0..rows * columns).map(|i| rows_of(i / columns) * random.gaussian() * 0.02);
         let bytes = values.flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect();
         (name.into(), "BF16", vec![rows, columns], bytes)
     };

@@ -18,7 +18,7 @@ use crate::codec::params::{CONTEXT_ENTRIES, ENTRIES, ESCAPE, Trellis};
 const LAMBDA: f64 = 0.42;
 /// The same with raw bits: levels that share a symbol share its price, so that it
 /// says little about each.
-const LAMBDA_RAW: f64 = 0.1;
+const LAMBDA_RAW: f64 = 0.25;
 /// Rounds of search, count and adjust over a part of the sample, until tables and
 /// choices agree: at low rates they approach each other slowly.
 const COARSE_ROUNDS: usize = 24;

@@ -16,97 +16,64 @@
 //! A subset is best known by its *reach* 4 - subset: the number of the lower candidate
 //! is ((m >> 13) + reach) >> 2, and bit reach + 1 says whether it is the upper one.
 
-use super::tables::{EIGHT, Metrics, Tables};
-use super::{UNIT, portable};
+use super::tables::{Metrics, ROWS, Tables};
+use super::{PERIOD, UNIT, portable};
 use crate::codec::params::Trellis;
 
 /// States whose decisions share a word per lane.
 pub const PER_WORD: usize = 16;
 /// The most states that a machine has.
 pub const MOST_STATES: usize = 256;
-
+pub const MOST_WORDS: usize = MOST_STATES / PER_WORD;
 /// By half and parity of the index: the subset.
 pub const SUBSETS: [[usize; 2]; 2] = [[0, 2], [3, 1]];
 
-/// A state and its predecessors, by parity.
+/// Two states with the same two predecessors.
 #[derive(Debug, Clone, Copy)]
-pub struct Move {
-    pub to: u8,
-    pub even: u8,
-    pub odd: u8,
+pub struct Butterfly {
+    /// The predecessors; with equal costs `low` wins.
+    pub low: u8,
+    pub high: u8,
+    /// An even index leads here from `low`, an odd one from `high`.
+    pub straight: u8,
+    /// The other way round.
+    pub crossed: u8,
 }
 
-/// States of one word that are alike.
-#[derive(Debug, Clone)]
-pub struct Part {
-    pub upper: bool,
-    /// The odd predecessor has the smaller number, and wins if costs are equal.
-    pub odd_first: bool,
-    pub moves: Vec<Move>,
-}
+/// A machine that the compiler knows: loops over its states become straight lines.
+pub struct Known<const LOG2_STATES: u8, const H0: u16, const H1: u16>;
 
-#[derive(Debug, Clone)]
-pub struct Machine {
-    pub log2_states: u8,
-    pub g0: u16,
-    pub g1: u16,
-    /// By word of decisions.
-    pub words: Vec<Vec<Part>>,
-}
-
-impl Machine {
-    /// None if the machine is not of the kind above.
-    pub fn new(trellis: &Trellis) -> Option<Machine> {
-        let Trellis { log2_states, h0, h1 } = *trellis;
-        if !(2..=8).contains(&log2_states) || h0 >> log2_states != 1 || h1 >> log2_states != 0 || h1 < 2 {
-            return None;
-        }
-        let mut machine = Machine { log2_states, g0: h0 >> 1, g1: h1 >> 1, words: Vec::new() };
-        let states = machine.states();
-        for word in (0..states).step_by(PER_WORD) {
-            let mut parts = Vec::new();
-            for (upper, odd_first) in [(false, false), (false, true), (true, false), (true, true)] {
-                let here = (word..states.min(word + PER_WORD)).map(|state| machine.to(state));
-                let alike = |&(_, of, first): &(Move, bool, bool)| (of, first) == (upper, odd_first);
-                let moves: Vec<Move> = here.filter(alike).map(|(to, _, _)| to).collect();
-                if !moves.is_empty() {
-                    parts.push(Part { upper, odd_first, moves });
-                }
+impl<const LOG2_STATES: u8, const H0: u16, const H1: u16> Known<LOG2_STATES, H0, H1> {
+    pub const STATES: usize = 1 << LOG2_STATES;
+    /// Half as many as states.
+    pub const BUTTERFLIES: [Butterfly; MOST_STATES / 2] = {
+        let trellis = Trellis { log2_states: LOG2_STATES, h0: H0, h1: H1 };
+        let mut all = [Butterfly { low: 0, high: 0, straight: 0, crossed: 0 }; MOST_STATES / 2];
+        let (mut state, mut count) = (0, 0);
+        while state < Self::STATES {
+            let [low, high] = predecessors(state, &trellis);
+            if low < high {
+                let (straight, crossed) = (state as u8, state as u8 ^ (H1 >> 1) as u8);
+                all[count] = Butterfly { low: low as u8, high: high as u8, straight, crossed };
+                count += 1;
             }
-            machine.words.push(parts);
+            state += 1;
         }
-        Some(machine)
-    }
-
-    pub fn states(&self) -> usize {
-        1 << self.log2_states
-    }
-
-    /// The moves to a state, whether it is an upper one, and [`Part::odd_first`].
-    fn to(&self, state: usize) -> (Move, bool, bool) {
-        let [even, odd] = predecessors(state, self.log2_states, self.g0, self.g1);
-        let to = Move { to: state as u8, even: even as u8, odd: odd as u8 };
-        (to, state >= self.states() / 2, odd < even)
-    }
+        all
+    };
 }
 
-/// A state's predecessors by parity.
-pub const fn predecessors(state: usize, log2_states: u8, g0: u16, g1: u16) -> [usize; 2] {
-    let upper = state >> (log2_states - 1);
-    let t = state ^ upper * g0 as usize;
-    [2 * t + upper, 2 * (t ^ g1 as usize) + upper]
+/// Words of decisions per step and lane.
+pub fn words(trellis: &Trellis) -> usize {
+    (1usize << trellis.log2_states).div_ceil(PER_WORD)
 }
 
-/// [`predecessors`] in the machine of eight states, known to the compiler.
-pub const EIGHT_FROM: [[usize; 2]; 8] = {
-    let mut all = [[0; 2]; 8];
-    let mut state = 0;
-    while state < 8 {
-        all[state] = predecessors(state, EIGHT.log2_states, EIGHT.h0 >> 1, EIGHT.h1 >> 1);
-        state += 1;
-    }
-    all
-};
+/// A state's predecessors by parity, if the machine is of the kind above.
+pub const fn predecessors(state: usize, trellis: &Trellis) -> [usize; 2] {
+    let upper = state >> (trellis.log2_states - 1);
+    let t = state ^ (upper * (trellis.h0 >> 1) as usize);
+    [2 * t + upper, 2 * (t ^ (trellis.h1 >> 1) as usize) + upper]
+}
 
 /// Whether no cost of a branch reaches what it would be cut to.
 pub fn never_cut(metrics: &Metrics) -> bool {
@@ -122,13 +89,15 @@ pub fn covers(metrics: &Metrics) -> bool {
     metrics.raw_bits == 0 || offsets.all(|&offset| offset == 0)
 }
 
-/// The tables, and without raw bits what is special about 0 as an offset.
+/// The tables as vectors compare and look them up: thresholds less one and not above the
+/// last place of a period, and without raw bits what is special about 0 as an offset.
 pub fn folded(metrics: &Metrics) -> Vec<Tables> {
+    const PLACES: u16 = (PERIOD - 1) as u16;
     let mut classes = metrics.classes.clone();
-    if metrics.raw_bits == 0 {
-        for tables in &mut classes {
-            let half = tables.offset[3].len() / 2;
-            for row in [0, half] {
+    for tables in &mut classes {
+        tables.threshold.as_flattened_mut().iter_mut().for_each(|at| *at = at.saturating_sub(1).min(PLACES));
+        if metrics.raw_bits == 0 {
+            for row in [0, ROWS] {
                 tables.offset[3][row] = tables.offset[3][row].saturating_add(UNIT as i16);
             }
         }

@@ -1,6 +1,6 @@
 //! The search in plain Rust: what every other kernel must find.
 
-use super::tables::{Predecessors, Tables, index_of, pack, predecessors, subset_of};
+use super::tables::{Predecessors, Tables, index_of, pack, predecessors, row_shift, subset_of};
 use super::{Choice, GROUP, PERIOD, Run, Scratch, Search, UNIT};
 use crate::codec::manifold::TRELLIS_CENTRE;
 use crate::codec::params::CONTEXT_ENTRIES;
@@ -116,13 +116,14 @@ fn branch(magnitude: u32, negative: bool, tables: &Tables, raw_bits: u8) -> ([u1
     let periods = (magnitude >> 15) as i32;
     let place = (magnitude & 0x7FFF) as i32;
     // Rows of the tables; vectors look them up modulo 32, and so nothing needs a check.
-    let row_of = |candidate: i32| (candidate >> raw_bits) as usize % 32;
+    let row_of = |candidate: i32| (candidate >> row_shift(raw_bits)) as usize % 32;
     let (mut costs, mut moves) = ([0; 4], [0; 4]);
     for subset in 0..4 {
         let below = place < subset as i32 * UNIT;
         let above = place - subset as i32 * UNIT + if below { PERIOD } else { 0 };
         let lower = periods + i32::from(!below);
-        let up = above >= i32::from(tables.threshold[subset][row_of(lower)]);
+        // At least 1, so that vectors can compare with one less.
+        let up = above >= i32::from(tables.threshold[subset][row_of(lower)].max(1));
         let candidate = lower + i32::from(up);
         let row = row_of(candidate);
         // The candidate of subset 3 below its first level is 0.

@@ -62,33 +62,17 @@ pub type Predecessors = [(usize, usize); 2];
 
 /// For every state, if it has two of them, as with all of [`super::ungerboeck`].
 pub fn predecessors(trellis: &Trellis) -> Vec<Predecessors> {
-    let mut all = vec![[(0, 0); 2]; 1 << trellis.log2_states];
-    fill(trellis, &mut all);
-    all
-}
-
-/// The same for the machine of eight states, known to the compiler.
-pub const EIGHT: Trellis = Trellis { log2_states: 3, h0: 0o13, h1: 0o4 };
-pub const BEFORE_EIGHT: [Predecessors; 8] = {
-    let mut all = [[(0, 0); 2]; 8];
-    fill(&EIGHT, &mut all);
-    all
-};
-
-const fn fill(trellis: &Trellis, all: &mut [Predecessors]) {
-    let mut found = [0u8; 256];
-    let mut state = 0;
-    while state < all.len() {
-        let mut odd = 0;
-        while odd < 2 {
-            let next = trellis.next(state as u16, odd as u16) as usize;
-            all[next][found[next] as usize] = (state, odd);
-            found[next] += 1;
-            odd += 1;
+    let mut all = vec![Vec::new(); 1 << trellis.log2_states];
+    for state in 0..all.len() {
+        for odd in 0..2 {
+            all[usize::from(trellis.next(state as u16, odd as u16))].push((state, odd));
         }
-        state += 1;
     }
+    all.iter().map(|from| [from[0], from[1]]).collect()
 }
+
+/// The machine of eight states, which has a search of its own.
+pub const EIGHT: Trellis = Trellis { log2_states: 3, h0: 0o13, h1: 0o4 };
 
 impl Metrics {
     /// `costs`: bits of each table entry of each class. `lambda`: squared steps per
@@ -104,9 +88,13 @@ impl Metrics {
     ) -> Metrics {
         assert!(raw_bits <= MOST_RAW_BITS);
         let largest = 30u32 << raw_bits;
-        // With raw bits the thresholds are half a period everywhere, and must not lead
-        // beyond the last level.
-        let top = if raw_bits == 0 { (largest + 1) * UNIT as u32 - 1 } else { (largest - 1) * UNIT as u32 - 1 };
+        // With raw bits no threshold stops at the last level, and one raw bit needs every
+        // row of the tables before it.
+        let top = match raw_bits {
+            0 => (largest + 1) * UNIT as u32 - 1,
+            1 => (largest - 2) * UNIT as u32 - 1,
+            _ => (largest - 1) * UNIT as u32 - 1,
+        };
         // What is farther from the last level than that is worth an escape's 50 bits.
         let beyond = (WORTH_OF_BITS * 50.0).sqrt().min(f64::from(2 * largest)) * f64::from(UNIT);
         let limit = largest * UNIT as u32 + beyond as u32;
@@ -121,21 +109,25 @@ impl Metrics {
     }
 }
 
+/// By how many bits a candidate's number is shifted to find its row. With one raw bit
+/// every candidate still has a symbol, and so a row, of its own.
+pub fn row_shift(raw_bits: u8) -> u8 {
+    raw_bits.saturating_sub(1)
+}
+
 impl Tables {
     fn new(raw_bits: u8, lambda: f64, costs: &[f64; ENTRIES], values: Option<&[f64; ENTRIES]>) -> Tables {
         let mut tables = Tables { threshold: [[0; 2 * ROWS]; 4], offset: [[0; 2 * ROWS]; 4], rate: [[0; 2 * ROWS]; 4] };
         for subset in 0..4 {
             let context = (subset & 1) * usize::from(CONTEXT_ENTRIES);
             let entry = |index: i32| context + (16 + index.clamp(-15, 15)) as usize;
-            // With raw bits a row stands for several candidates: the middle one speaks.
-            let index = |row: usize| {
-                let candidate = ((row << raw_bits) + (1 << raw_bits) / 2) as i32;
-                index_of(subset, if raw_bits == 0 { row as i32 } else { candidate }).max(0)
-            };
+            // Where a row stands for several candidates, the middle one speaks.
+            let shift = row_shift(raw_bits);
+            let index = |row: usize| index_of(subset, ((row << shift) + (1 << shift) / 2) as i32).max(0);
             let bits = |row: usize| {
-                let index = index(row) >> raw_bits;
+                let (above, below) = (index(row) >> raw_bits, -index(row) >> raw_bits);
                 // The signs share their price: -log2 of the mean probability.
-                let mean = ((-costs[entry(index)]).exp2() + (-costs[entry(-index)]).exp2()) / 2.0;
+                let mean = ((-costs[entry(above)]).exp2() + (-costs[entry(below)]).exp2()) / 2.0;
                 if mean > 0.0 { -mean.log2() } else { 16.0 }
             };
             let offset = |row: usize| match values {
@@ -154,8 +146,9 @@ impl Tables {
             }
             for row in 0..ROWS - 1 {
                 tables.threshold[subset][row] =
-                    if raw_bits == 0 { threshold(subset, row, &tables) } else { (PERIOD / 2) as u16 };
+                    if shift == 0 { threshold(subset, row, raw_bits, &tables) } else { (PERIOD / 2) as u16 };
             }
+            tables.threshold[subset][ROWS - 1] = u16::MAX;
         }
         for table in [&mut tables.threshold[..], &mut tables.rate[..]] {
             table.iter_mut().for_each(repeat);
@@ -176,11 +169,11 @@ fn zero_moves(subset: usize, row: usize) -> f64 {
 }
 
 /// The distance above the lower candidate's level at which both cost the same.
-fn threshold(subset: usize, row: usize, tables: &Tables) -> u16 {
+fn threshold(subset: usize, row: usize, raw_bits: u8, tables: &Tables) -> u16 {
     if index_of(subset, row as i32) < 0 {
         return 0;
     }
-    if index_of(subset, row as i32 + 1) > 15 {
+    if index_of(subset, row as i32 + 1) > 15 << raw_bits {
         return u16::MAX;
     }
     let unit = f64::from(UNIT);

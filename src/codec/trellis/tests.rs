@@ -25,16 +25,16 @@ fn levels(search: &Search<'_>, choice: &Choice) -> Vec<i32> {
     let mut states = vec![0u16; search.shape.lanes];
     let mut levels = vec![0; search.shape.elements];
     for step in search.shape.steps() {
-        for lane in 0..step.active {
+        for (lane, state) in states[..step.active].iter_mut().enumerate() {
             let i = step.first + lane;
             let entry = choice.entries[i];
-            assert_eq!(u16::from(entry / 32), states[lane] & 1, "the quantiser is the state's");
+            assert_eq!(u16::from(entry / 32), *state & 1, "the quantiser is the state's");
             let symbol = i32::from(entry % 32);
             assert!(symbol > 0, "symbol 0 is never needed");
             let raw = choice.raw.get(i).copied().unwrap_or(0);
             let k = ((symbol - 16) << search.metrics.raw_bits) + i32::from(raw);
-            levels[i] = crate::codec::manifold::trellis_level(usize::from(states[lane] & 1), k);
-            states[lane] = trellis.next(states[lane], (k & 1) as u16);
+            levels[i] = crate::codec::manifold::trellis_level(usize::from(*state & 1), k);
+            *state = trellis.next(*state, (k & 1) as u16);
         }
     }
     levels

@@ -14,7 +14,7 @@ use crate::shard::ShardTensor;
 use crate::source::{LocalFile, ReadAt};
 
 /// Rates are predicted from samples: so much of the total is held back.
-const MARGIN: f64 = 0.0002;
+const MARGIN: f64 = 0.0001;
 /// What is not a matrix may take so much of the total from the matrices. Tiny models
 /// with large vocabularies exceed it; their files are larger than was asked for.
 const MOST_FOR_THE_REST: f64 = 0.05;

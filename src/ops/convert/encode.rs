@@ -4,9 +4,10 @@ use std::cell::RefCell;
 
 use super::plan::{Coding, Exact, Lossy, Plan};
 use super::quality::Quality;
-use crate::codec::decode_block;
-use crate::codec::encode::{Symbols, encode_block};
+use crate::codec::decode_block_on;
+use crate::codec::encode::{Symbols, encode_block_on};
 use crate::codec::entropy::encode::EncodeTable;
+use crate::codec::kernel::Isa;
 use crate::codec::layout::BlockShape;
 use crate::codec::lossless;
 use crate::codec::params::{ESCAPE, SymbolParams};
@@ -82,8 +83,9 @@ fn changed(_: Defect) -> Error {
     Error::Invalid("the source changed while it was being converted".into())
 }
 
-/// Encodes block number `i` of an array, whole elements.
-pub fn encode(plan: &Plan, patterns: &PatternTable, i: u64, bytes: &[u8]) -> Result<Encoded> {
+/// Encodes block number `i` of an array, whole elements, with the encoder of this
+/// instruction set (lossless blocks always with the one chosen for the process).
+pub fn encode(isa: Isa, plan: &Plan, patterns: &PatternTable, i: u64, bytes: &[u8]) -> Result<Encoded> {
     let zeros = || Quality { zeros: count_zeros(plan.dtype, bytes), ..Quality::default() };
     let uncoded = |mode, stored, quality| Ok(Encoded { mode, stored, quality });
     // What coding does not shrink is stored.
@@ -109,26 +111,26 @@ pub fn encode(plan: &Plan, patterns: &PatternTable, i: u64, bytes: &[u8]) -> Res
         Coding::PrimeSparse(lossy) => {
             let Lossy { params, quantiser, table, .. } = &**lossy;
             if plan.dtype == Dtype::F32 {
-                code(plan, params, table, bytes, |element| quantiser.symbol(f32::from_bits(element as u32)))
+                code(isa, plan, params, table, bytes, |element| quantiser.symbol(f32::from_bits(element as u32)))
             } else {
-                code(plan, params, table, bytes, |element| {
+                code(isa, plan, params, table, bytes, |element| {
                     let pattern = patterns.0[element as usize & 0xFFFF];
                     (pattern as u8, u64::from(pattern >> 8))
                 })
             }?
         }
-        Coding::Trellis(coding) => coding.encode(plan.row_len, i * u64::from(plan.block_elems), bytes)?,
+        Coding::Trellis(coding) => coding.encode(isa, plan.row_len, i * u64::from(plan.block_elems), bytes)?,
     };
     if stored.len() >= bytes.len() {
         return uncoded(BlockMode::Stored, bytes.to_vec(), Quality::measure(plan.dtype, bytes, bytes));
     }
-    let quality = decoded_quality(plan, &stored, bytes)?;
+    let quality = decoded_quality(isa, plan, &stored, bytes)?;
     uncoded(BlockMode::Coded, stored, quality)
 }
 
 /// What a prime-sparse block decodes to, compared with what it was made from: the
 /// figures in the report and in the file are of the bytes that a reader will get.
-fn decoded_quality(plan: &Plan, stored: &[u8], bytes: &[u8]) -> Result<Quality> {
+fn decoded_quality(isa: Isa, plan: &Plan, stored: &[u8], bytes: &[u8]) -> Result<Quality> {
     let (params, side) = match &plan.coding {
         Coding::PrimeSparse(lossy) => (&lossy.params, &lossy.parsed),
         Coding::Trellis(coding) => (&coding.params, &coding.parsed),
@@ -136,7 +138,7 @@ fn decoded_quality(plan: &Plan, stored: &[u8], bytes: &[u8]) -> Result<Quality> 
     };
     DECODED.with_borrow_mut(|decoded| {
         decoded.resize(bytes.len(), 0);
-        decode_block(params, side, plan.row_len as usize, stored, decoded)
+        decode_block_on(isa, params, side, plan.row_len as usize, stored, decoded)
             .map_err(|defect| Error::Invalid(format!("a block that was just coded does not decode: {}", defect.0)))?;
         Ok(Quality::measure(plan.dtype, bytes, decoded))
     })
@@ -144,6 +146,7 @@ fn decoded_quality(plan: &Plan, stored: &[u8], bytes: &[u8]) -> Result<Quality> 
 
 /// Codes a block whose elements `split` turns into symbol and raw bits.
 fn code(
+    isa: Isa,
     plan: &Plan,
     params: &SymbolParams,
     table: &EncodeTable,
@@ -151,16 +154,17 @@ fn code(
     split: impl Fn(u64) -> (u8, u64),
 ) -> Result<Vec<u8>> {
     WORK.with_borrow_mut(|work| match plan.width() {
-        1 => work.code::<1>(plan, params, table, bytes, split),
-        2 => work.code::<2>(plan, params, table, bytes, split),
-        4 => work.code::<4>(plan, params, table, bytes, split),
-        _ => work.code::<8>(plan, params, table, bytes, split),
+        1 => work.code::<1>(isa, plan, params, table, bytes, split),
+        2 => work.code::<2>(isa, plan, params, table, bytes, split),
+        4 => work.code::<4>(isa, plan, params, table, bytes, split),
+        _ => work.code::<8>(isa, plan, params, table, bytes, split),
     })
 }
 
 impl Work {
     fn code<const WIDTH: usize>(
         &mut self,
+        isa: Isa,
         plan: &Plan,
         params: &SymbolParams,
         table: &EncodeTable,
@@ -194,6 +198,6 @@ impl Work {
             row_steps: &[],
             row_classes: &[],
         };
-        encode_block(params, &shape, std::slice::from_ref(table), &block, Raw::U64(&self.raw)).map_err(changed)
+        encode_block_on(isa, params, &shape, std::slice::from_ref(table), &block, Raw::U64(&self.raw)).map_err(changed)
     }
 }

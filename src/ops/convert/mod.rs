@@ -19,6 +19,7 @@ mod quality;
 mod report;
 mod roles;
 mod rows;
+mod single;
 mod tree;
 mod trellis;
 
@@ -28,6 +29,7 @@ use std::time::Instant;
 use globset::GlobSet;
 
 pub use report::{Report, TensorReport};
+pub use single::BlockEncoder;
 pub use tree::{SourceFile, SourceKind, SourceTree};
 
 use crate::codec::manifold::Grid;

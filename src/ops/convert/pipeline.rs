@@ -16,6 +16,7 @@ use super::roles::Names;
 use super::tree::{SourceFile, SourceTree};
 use super::{Options, Progress};
 use crate::archive::ArchiveWriter;
+use crate::codec::kernel::Isa;
 use crate::error::{Error, Result};
 use crate::format::{ArrayInfo, BlockMode, Codec};
 use crate::source::{LocalFile, ReadAt};
@@ -137,7 +138,7 @@ fn encode_one(
     let start = i * block_bytes;
     let mut bytes = vec![0; block_bytes.min(plan.elements * plan.width() - start) as usize];
     source.read_exact_at(&mut bytes, at + start)?;
-    let encoded = encode(plan, patterns, i, &bytes)?;
+    let encoded = encode(Isa::chosen(), plan, patterns, i, &bytes)?;
     progress.advance(bytes.len() as u64);
     Ok(encoded)
 }

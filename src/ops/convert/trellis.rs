@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use super::plan::{CODER_LOSS, Coding, Geometry, Plan, index_bytes};
 use super::rows;
-use crate::codec::encode::{Symbols, encode_block};
+use crate::codec::encode::{Symbols, encode_block_on};
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::float;
 use crate::codec::kernel::Isa;
@@ -195,11 +195,18 @@ thread_local! {
 
 impl TrellisPlan {
     /// Codes the block that begins with this element.
-    pub fn encode(&self, row_len: u64, first: u64, bytes: &[u8]) -> Result<Vec<u8>> {
-        WORK.with_borrow_mut(|work| self.encode_with(work, row_len as usize, (first / row_len) as usize, bytes))
+    pub fn encode(&self, isa: Isa, row_len: u64, first: u64, bytes: &[u8]) -> Result<Vec<u8>> {
+        WORK.with_borrow_mut(|work| self.encode_with(isa, work, row_len as usize, (first / row_len) as usize, bytes))
     }
 
-    fn encode_with(&self, work: &mut Work, row_len: usize, first_row: usize, bytes: &[u8]) -> Result<Vec<u8>> {
+    fn encode_with(
+        &self,
+        isa: Isa,
+        work: &mut Work,
+        row_len: usize,
+        first_row: usize,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>> {
         let dtype = self.params.dtype;
         let width = dtype.bits() as usize / 8;
         let shape = BlockShape { elements: bytes.len() / width, row_len, lanes: self.params.lanes };
@@ -219,7 +226,7 @@ impl TrellisPlan {
             column_scales: &self.column_scales,
             row_classes: of_rows(&self.row_classes, first_row, last_row),
         };
-        search.run(Isa::chosen(), &mut work.scratch, &mut work.choice);
+        search.run(isa, &mut work.scratch, &mut work.choice);
         work.escaped.clear();
         for &at in &work.choice.escapes {
             work.escaped.extend_from_slice(&bytes[at as usize * width..][..width]);
@@ -232,7 +239,7 @@ impl TrellisPlan {
             row_classes: of_rows(&self.row_classes, first_row, last_row),
         };
         let raw = if self.params.raw_bits > 0 { Raw::U16(&work.choice.raw) } else { Raw::None };
-        encode_block(&self.params, &shape, &self.tables, &symbols, raw)
+        encode_block_on(isa, &self.params, &shape, &self.tables, &symbols, raw)
             .map_err(|defect| Error::Invalid(format!("a block cannot be coded: {}", defect.0)))
     }
 }

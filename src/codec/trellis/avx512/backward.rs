@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{lanes, look_up};
 use crate::codec::manifold::TRELLIS_CENTRE;
 use crate::codec::params::CONTEXT_ENTRIES;
-use crate::codec::trellis::machine::{MOST_STATES, Machine, PER_WORD, SUBSETS, predecessors};
+use crate::codec::trellis::machine::{MOST_WORDS, PER_WORD, SUBSETS, predecessors, words};
 use crate::codec::trellis::{Choice, GROUP, Scratch, Search};
 
 /// `ONE`: up to 16 states, whose decisions are one word.
@@ -13,21 +13,21 @@ use crate::codec::trellis::{Choice, GROUP, Scratch, Search};
 pub fn backward<const ONE: bool, const RAW: bool>(
     search: &Search<'_>,
     lane: usize,
-    machine: &Machine,
     last: __m512i,
     scratch: &Scratch,
     choice: &mut Choice,
 ) {
-    let (states, per_step) = (machine.states(), machine.words.len());
+    let trellis = &search.metrics.trellis;
+    let (states, per_step) = (1usize << trellis.log2_states, words(trellis));
     let set = |v: usize| _mm512_set1_epi16(v as i16);
     let (one, two) = (set(1), set(2));
-    let (g0, g1, half) = (set(machine.g0.into()), set(machine.g1.into()), set(states / 2));
+    let (g0, g1, half) = (set(usize::from(trellis.h0 >> 1)), set(usize::from(trellis.h1 >> 1)), set(states / 2));
     // By twice the state plus the parity that led to it, if that fits a register.
     let mut origins = [0u16; GROUP];
     let mut reaches = [0u16; GROUP];
     for (i, (origin, reach)) in origins.iter_mut().zip(&mut reaches).enumerate().take(2 * states) {
         let (state, odd) = (i / 2, i % 2);
-        *origin = predecessors(state, machine.log2_states, machine.g0, machine.g1)[odd] as u16;
+        *origin = predecessors(state, trellis)[odd] as u16;
         *reach = 4 - SUBSETS[state / (states / 2)][odd] as u16;
     }
     // By twice the half plus that parity.
@@ -36,23 +36,25 @@ pub fn backward<const ONE: bool, const RAW: bool>(
     let raw_bits = search.metrics.raw_bits;
     let shift = _mm_cvtsi32_si128(i32::from(raw_bits));
     let raw_mask = set((1 << raw_bits) - 1);
+    // Tells the compiler that shifts are by less than 16, which it would check.
+    let most = set(PER_WORD - 1);
     let mut state = last;
     for run in search.runs(lane).iter().rev() {
         let lanes = lanes(run.active);
-        let words = scratch.words[run.before * GROUP..].as_chunks::<GROUP>().0;
+        let kept = scratch.words[run.before * GROUP..].as_chunks::<GROUP>().0;
         let decisions = scratch.decisions[run.before * per_step * GROUP..].as_chunks::<GROUP>().0;
-        let each = words.iter().zip(decisions.chunks_exact(per_step)).take(run.rows);
+        let each = kept.iter().zip(decisions.chunks_exact(per_step)).take(run.rows);
         for ((_, _, first), (word, decisions)) in run.steps(search.shape.row_len).rev().zip(each.rev()) {
             let word = load(word);
             let (from, reach);
             if ONE {
-                let odd = _mm512_srlv_epi16(load(&decisions[0]), state);
+                let odd = _mm512_srlv_epi16(load(&decisions[0]), _mm512_and_si512(state, most));
                 // 2 state | (odd & 1)
                 let which = _mm512_or_si512(_mm512_add_epi16(state, state), _mm512_and_si512(odd, one));
                 (from, reach) = (look_up(&origins, which), look_up(&reaches, which));
             } else {
                 let decision = select(decisions, state);
-                let odd = _mm512_srlv_epi16(decision, _mm512_and_si512(state, set(PER_WORD - 1)));
+                let odd = _mm512_srlv_epi16(decision, _mm512_and_si512(state, most));
                 let odd = _mm512_test_epi16_mask(odd, one);
                 let upper = _mm512_test_epi16_mask(state, half);
                 let t = _mm512_xor_si512(state, _mm512_maskz_mov_epi16(upper, g0));
@@ -65,7 +67,7 @@ pub fn backward<const ONE: bool, const RAW: bool>(
             state = if run.active == GROUP { from } else { _mm512_mask_mov_epi16(state, lanes, from) };
             let candidate = _mm512_srli_epi16::<1>(_mm512_add_epi16(_mm512_srli_epi16::<6>(word), reach));
             let candidate = _mm512_and_si512(candidate, set(!1));
-            let up = _mm512_and_si512(_mm512_srlv_epi16(word, reach), two);
+            let up = _mm512_and_si512(_mm512_srlv_epi16(word, _mm512_and_si512(reach, most)), two);
             let less = _mm512_srli_epi16::<1>(reach);
             let mut index = _mm512_sub_epi16(_mm512_add_epi16(candidate, up), less);
             let negative = _mm512_test_epi16_mask(word, one);
@@ -102,7 +104,7 @@ fn load(lanes: &[u16; GROUP]) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn select(words: &[[u16; GROUP]], state: __m512i) -> __m512i {
-    let mut left = [_mm512_setzero_si512(); MOST_STATES / PER_WORD];
+    let mut left = [_mm512_setzero_si512(); MOST_WORDS];
     for (to, word) in left.iter_mut().zip(words) {
         *to = load(word);
     }

@@ -70,6 +70,7 @@ pub fn magnitudes(
     let values = match search.source {
         Source::Bf16(bytes) => {
             let elements = &bytes[2 * first..2 * (first + run.active)];
+            _mm_prefetch::<_MM_HINT_T0>(elements.as_ptr().wrapping_add(4 * search.shape.row_len).cast());
             // SAFETY: the mask keeps the load to the elements.
             let pairs = unsafe { _mm512_maskz_loadu_epi16(scaling.lanes, elements.as_ptr().cast()) };
             [_mm512_slli_epi32::<16>(pairs), _mm512_and_si512(pairs, upper)].map(|v| _mm512_castsi512_ps(v))
@@ -114,8 +115,13 @@ fn list(beyond: [u16; 2], lanes: u32, first: usize, escapes: &mut Vec<u32>) {
 /// Costs of the best candidate of each subset, and the words to keep.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub fn branches<const RAW: bool>(m: &Magnitudes, tables: &Tables, raw_bits: __m128i) -> ([__m512i; 4], __m512i) {
-    let one = _mm512_set1_epi16(1);
+pub fn branches<const RAW: bool>(
+    m: &Magnitudes,
+    tables: &Tables,
+    raw_bits: __m128i,
+    bits: &[__m512i; 16],
+) -> ([__m512i; 4], __m512i) {
+    const { assert!(PERIOD == 1 << 15) };
     let rows = |candidate| if RAW { _mm512_srl_epi16(candidate, raw_bits) } else { candidate };
     let mut costs = [_mm512_setzero_si512(); 4];
     let mut word = _mm512_or_si512(_mm512_slli_epi16::<6>(m.units), m.sign);
@@ -128,10 +134,10 @@ pub fn branches<const RAW: bool>(m: &Magnitudes, tables: &Tables, raw_bits: __m1
             let above = _mm512_add_epi16(m.place, _mm512_set1_epi16((i32::from(reach) * UNIT) as i16));
             _mm512_and_si512(above, _mm512_set1_epi16(0x7FFF))
         };
-        let up = _mm512_cmpge_epu16_mask(above, look_up(&tables.threshold[subset], rows(candidate)));
-        let candidate = _mm512_mask_add_epi16(candidate, up, candidate, one);
+        let up = _mm512_cmpgt_epu16_mask(above, look_up(&tables.threshold[subset], rows(candidate)));
+        let candidate = _mm512_mask_add_epi16(candidate, up, candidate, bits[0]);
         let row = rows(candidate);
-        let mut distance = _mm512_mask_sub_epi16(above, up, above, _mm512_set1_epi16(PERIOD as u16 as i16));
+        let mut distance = _mm512_mask_sub_epi16(above, up, above, bits[15]);
         if !RAW {
             distance = _mm512_subs_epi16(distance, look_up(&tables.offset[subset], row));
         } else if subset == 3 {
@@ -139,7 +145,7 @@ pub fn branches<const RAW: bool>(m: &Magnitudes, tables: &Tables, raw_bits: __m1
             distance = _mm512_mask_subs_epi16(distance, zero, distance, _mm512_set1_epi16(UNIT as i16));
         }
         *cost = _mm512_add_epi16(_mm512_mulhi_epi16(distance, distance), look_up(&tables.rate[subset], row));
-        word = _mm512_mask_add_epi16(word, up, word, _mm512_set1_epi16(1 << (reach + 1)));
+        word = _mm512_mask_add_epi16(word, up, word, bits[reach as usize + 1]);
     }
     (costs, word)
 }

@@ -8,7 +8,7 @@ mod forward;
 
 use std::arch::x86_64::*;
 
-use super::machine::{Machine, covers, never_cut};
+use super::machine::{covers, never_cut, words};
 use super::tables::EIGHT;
 use super::{Choice, Scratch, Search, portable};
 
@@ -21,24 +21,25 @@ pub fn is_available() -> bool {
 /// runs on.
 pub fn search(search: &Search<'_>, lane: usize, scratch: &mut Scratch, choice: &mut Choice) {
     assert!(is_available());
-    let machine = match Machine::new(&search.metrics.trellis) {
-        Some(machine) if covers(search.metrics) => machine,
+    let step = match forward::step_of(&search.metrics.trellis) {
+        Some(step) if covers(search.metrics) => step,
         _ => return portable::search(search, lane, scratch, choice),
     };
     let eight = search.metrics.trellis == EIGHT && never_cut(search.metrics);
+    let one_word = words(&search.metrics.trellis) == 1;
     // SAFETY: the features are there.
     unsafe {
         let last = match (eight, search.metrics.raw_bits > 0) {
             (true, false) => forward::eight::<false>(search, lane, scratch),
             (true, true) => forward::eight::<true>(search, lane, scratch),
-            (false, false) => forward::any::<false>(search, lane, &machine, scratch),
-            (false, true) => forward::any::<true>(search, lane, &machine, scratch),
+            (false, false) => forward::any::<false>(search, lane, step, scratch),
+            (false, true) => forward::any::<true>(search, lane, step, scratch),
         };
-        match (machine.words.len() == 1, search.metrics.raw_bits > 0) {
-            (true, false) => backward::backward::<true, false>(search, lane, &machine, last, scratch, choice),
-            (true, true) => backward::backward::<true, true>(search, lane, &machine, last, scratch, choice),
-            (false, false) => backward::backward::<false, false>(search, lane, &machine, last, scratch, choice),
-            (false, true) => backward::backward::<false, true>(search, lane, &machine, last, scratch, choice),
+        match (one_word, search.metrics.raw_bits > 0) {
+            (true, false) => backward::backward::<true, false>(search, lane, last, scratch, choice),
+            (true, true) => backward::backward::<true, true>(search, lane, last, scratch, choice),
+            (false, false) => backward::backward::<false, false>(search, lane, last, scratch, choice),
+            (false, true) => backward::backward::<false, true>(search, lane, last, scratch, choice),
         }
     }
 }
@@ -55,4 +56,11 @@ fn look_up<T>(table: &[T; 32], index: __m512i) -> __m512i {
     const { assert!(size_of::<T>() == 2) };
     // SAFETY: the table is 64 bytes.
     _mm512_permutexvar_epi16(index, unsafe { _mm512_loadu_si512(table.as_ptr().cast()) })
+}
+
+/// By number of the bit, in every lane. The compiler is not to know them: of a masked
+/// addition of a constant it makes three instructions.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn single_bits() -> [__m512i; 16] {
+    std::hint::black_box(std::array::from_fn(|bit| _mm512_set1_epi16(1 << bit)))
 }
