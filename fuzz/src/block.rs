@@ -18,8 +18,10 @@ use upg::dtype::{Dtype, Split};
 
 use crate::input::{Input, Random};
 
-/// More elements would find nothing that fewer do not, and later.
+/// More elements would find nothing that fewer do not, and later. The golden files' blocks
+/// have up to so many.
 const MOST_ELEMENTS: usize = 1 << 16;
+const MOST_ENCODED: usize = 1 << 12;
 
 const ENCODED: u8 = 1;
 const PRIME_SPARSE: u8 = 2;
@@ -41,7 +43,8 @@ fn head(input: &mut Input<'_>) -> Option<(u8, SymbolParams, BlockShape)> {
     let (log2_states, h0, h1) = (input.u8(), input.u16(), input.u16());
     let step = input.f32();
     let row_len = usize::from(input.u16()) + 1;
-    let elements = input.u32() as usize % MOST_ELEMENTS + 1;
+    let most = if flags & ENCODED != 0 { MOST_ENCODED } else { MOST_ELEMENTS };
+    let elements = input.u32() as usize % most + 1;
     let flag = |bit| flags & bit != 0;
     let mut params = SymbolParams {
         dtype,
