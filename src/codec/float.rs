@@ -89,14 +89,17 @@ fn from_e4m3(bits: u8) -> f32 {
 
 /// Appends the values of whole elements of a type of 8, 16 or 32 bits.
 pub fn extend_values(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) {
-    match dtype.bits() {
-        8 => values.extend(bytes.iter().map(|&b| from_bits(dtype, u32::from(b)))),
-        16 => {
-            let halves = bytes.as_chunks().0.iter();
-            values.extend(halves.map(|&b| from_bits(dtype, u32::from(u16::from_le_bytes(b)))));
-        }
-        _ => values.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+    // A loop per type: one that chose the type for every element would not vectorise.
+    match dtype {
+        Dtype::BF16 => extend(bytes, values, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+        Dtype::F16 => extend(bytes, values, |b| f16::from_le_bytes(b).to_f32()),
+        _ if dtype.bits() == 8 => extend(bytes, values, |[b]| from_bits(dtype, u32::from(b))),
+        _ => extend(bytes, values, f32::from_le_bytes),
     }
+}
+
+fn extend<const WIDTH: usize>(bytes: &[u8], values: &mut Vec<f32>, value: impl Fn([u8; WIDTH]) -> f32) {
+    values.extend(bytes.as_chunks().0.iter().map(|&element| value(element)));
 }
 
 #[cfg(test)]

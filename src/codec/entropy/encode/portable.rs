@@ -1,6 +1,6 @@
 //! The portable encoder, and the oracle for every other.
 
-use super::segments::Segments;
+use super::segments::{Segment, Segments};
 use super::{Job, States};
 use crate::codec::entropy::frequencies::{Frequencies, TOTAL};
 use crate::codec::params::{ENTRIES, MAX_LANES};
@@ -8,9 +8,8 @@ use crate::error::Defect;
 
 pub struct Table {
     entries: [Entry; ENTRIES],
-    /// Slot of each occurrence of each entry, context after context; entry `e`
-    /// starts at `start`.
-    slots: Vec<u16>,
+    /// Per context: which slot an occurrence owns.
+    slots: Vec<Slots>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -19,7 +18,46 @@ struct Entry {
     /// number is the exact quotient for frequencies of 2 and more.
     reciprocal: u64,
     frequency: u32,
-    start: u32,
+    /// Occurrences of the context before those of the entry.
+    start: u16,
+    context: u16,
+}
+
+/// From an occurrence, counted over all entries of a context, to its slot.
+///
+/// By the segment that it lies in: a table of all slots would be 128 KiB per context,
+/// and the classes of a matrix would push each other out of the cache.
+struct Slots {
+    /// The segment of the first of every [`STRIDE`] occurrences.
+    coarse: [u8; TOTAL as usize / STRIDE],
+    /// The occurrence at which each segment ends, and what to add to one to get its slot.
+    segments: [(u32, u16); 2 * ENTRIES],
+}
+
+/// Occurrences that share a look-up. Few of them hold the end of a segment.
+const STRIDE: usize = 16;
+
+impl Slots {
+    fn new(context: &[Segment]) -> Slots {
+        let mut slots = Slots { coarse: [0; TOTAL as usize / STRIDE], segments: [(TOTAL, 0); 2 * ENTRIES] };
+        let mut end = 0usize;
+        for (i, segment) in context.iter().enumerate() {
+            slots.coarse[end.div_ceil(STRIDE)..].fill(i as u8);
+            end += usize::from(segment.len);
+            slots.segments[i] = (end as u32, segment.slot.wrapping_sub(segment.first));
+        }
+        slots
+    }
+
+    #[inline(always)]
+    fn slot(&self, occurrence: u16) -> u16 {
+        let mut segment = usize::from(self.coarse[usize::from(occurrence) / STRIDE]);
+        // The last segment ends at 65536, and so do those that do not exist.
+        while u32::from(occurrence) >= self.segments[segment % (2 * ENTRIES)].0 {
+            segment += 1;
+        }
+        occurrence.wrapping_add(self.segments[segment % (2 * ENTRIES)].1)
+    }
 }
 
 impl Table {
@@ -28,15 +66,10 @@ impl Table {
         let entries = std::array::from_fn(|i| {
             let frequency = u32::from(frequencies.0[i]);
             let reciprocal = if frequency == 0 { 0 } else { u64::MAX / u64::from(frequency) + 1 };
-            // A frequency of 0 may start at 65536, which is 0 here: it is not used.
-            let context = (i / (ENTRIES / contexts)) as u32;
-            Entry { reciprocal, frequency, start: context * TOTAL + u32::from(segments.start[i]) }
+            let context = (i / (ENTRIES / contexts)) as u16;
+            Entry { reciprocal, frequency, start: segments.start[i], context }
         });
-        let mut slots = Vec::with_capacity(contexts * TOTAL as usize);
-        for segment in segments.contexts.iter().flatten() {
-            slots.extend((0..segment.len).map(|i| segment.slot + i));
-        }
-        Table { entries, slots }
+        Table { entries, slots: segments.contexts.iter().map(|context| Slots::new(context)).collect() }
     }
 }
 
@@ -60,8 +93,8 @@ pub fn encode(job: &Job<'_>, states: &mut States, words: &mut [u16]) -> Result<u
             at -= due as usize;
             x >>= due * 16;
             let quotient = ((u128::from(x) * u128::from(e.reciprocal)) >> 64) as u32;
-            let occurrence = x - quotient * e.frequency;
-            *state = (quotient << 16) | u32::from(table.slots[(e.start + occurrence) as usize]);
+            let occurrence = e.start.wrapping_add((x - quotient * e.frequency) as u16);
+            *state = (quotient << 16) | u32::from(table.slots[usize::from(e.context)].slot(occurrence));
         }
     }
     if lost {
