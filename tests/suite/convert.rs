@@ -5,6 +5,7 @@ use std::fs;
 
 use globset::{Glob, GlobSetBuilder};
 use upg::archive::Archive;
+use upg::format::Codec;
 use upg::ops::convert::{Report, Target};
 
 use crate::support::{Random, Tensor, options, run, safetensors, try_run, unpack, write};
@@ -33,6 +34,32 @@ fn the_rate_is_met_within_its_tolerance() {
             let snr = tensor.snr_db.expect("lossy");
             assert!(snr >= least, "{dtype} at {bits} bits: {snr:.2} dB");
         }
+    }
+}
+
+#[test]
+fn centroids_are_stored_where_they_pay() {
+    // At low rates the weights that a level stands for lie aside of it.
+    let mut random = Random(11);
+    let mut weight = || {
+        let uniform = (random.next() as f32 + 0.5) / (1u64 << 40) as f32 - 0.5;
+        half::bf16::from_f32(-0.02 * uniform.signum() * (1.0 - 2.0 * uniform.abs()).ln())
+    };
+    let laplacian = (0..1 << 20).flat_map(|_| weight().to_le_bytes()).collect();
+
+    for (bytes, bits, expected) in [(laplacian, 0.9, true), (Random(5).weights("BF16", 1 << 20), 1.6, false)] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let tensor = ("w".into(), "BF16", vec![1024, 1024], bytes);
+        write(directory.path(), "m/model.safetensors", &safetensors(&[tensor]));
+        let output = directory.path().join("m.upg");
+        let report = run(&options(&directory.path().join("m"), &output, Target::Bits(bits)));
+        assert!((report.tensors[0].bits_per_weight / bits - 1.0).abs() < 0.01);
+        let archive = Archive::open(&output).expect("opens");
+        let has_centroids = archive.index().arrays.iter().any(|array| match &array.codec {
+            Codec::Symbols(params) => params.prime_sparse().is_some_and(|p| p.centroids),
+            _ => false,
+        });
+        assert_eq!(has_centroids, expected, "SNR {:?}", report.tensors[0].snr_db);
     }
 }
 

@@ -5,10 +5,10 @@
 //! (as in the design of entropy-constrained quantisers: Chou, Lookabaugh and Gray,
 //! IEEE Trans. ASSP 37(1), 1989).
 
-use super::{Choice, MOST_RAW_BITS, Metrics, Scratch, Search, Source};
+use super::count::Count;
+use super::{Choice, MOST_RAW_BITS, Metrics, Sample, Scratch, Search, Source};
 use crate::codec::entropy::frequencies::Frequencies;
 use crate::codec::kernel::Isa;
-use crate::codec::layout::BlockShape;
 use crate::codec::manifold::{Grid, Levels, TRELLIS_CENTRE, trellis_level};
 use crate::codec::params::{CONTEXT_ENTRIES, ENTRIES, ESCAPE, Trellis};
 
@@ -22,8 +22,6 @@ const LAMBDA_RAW: f64 = 0.25;
 /// Rounds of search, count and adjust over a part of the sample, until tables and
 /// choices agree: at low rates they approach each other slowly.
 const COARSE_ROUNDS: usize = 24;
-/// Weights that are enough for that.
-const PART: usize = 1 << 17;
 /// Rounds over all of it.
 const ROUNDS: usize = 8;
 /// Close enough to the bits asked for, in bits per weight.
@@ -34,42 +32,6 @@ const LEAST_ROUNDS: usize = 3;
 /// least after which each further raw bit is.
 const WITHOUT_RAW: f64 = 4.3;
 const EACH_RAW: f64 = 3.6;
-
-/// Rows of a tensor, to be looked at in place of it.
-#[derive(Debug, Clone)]
-pub struct Sample {
-    /// Rows of `row_len` values; only the last may be short.
-    pub values: Vec<f32>,
-    pub row_len: usize,
-    pub lanes: usize,
-    /// As those of [`Search`].
-    pub row_scales: Vec<f32>,
-    pub column_scales: Vec<f32>,
-    pub row_classes: Vec<u8>,
-    pub classes: usize,
-    /// Bits of an escape: its place and its element.
-    pub escape_bits: f64,
-}
-
-impl Sample {
-    fn shape(&self) -> BlockShape {
-        BlockShape { elements: self.values.len(), row_len: self.row_len, lanes: self.lanes }
-    }
-
-    /// A part of its rows, evenly spread; none of a small sample.
-    fn part(&self) -> Option<Sample> {
-        let every = self.values.len() / PART;
-        fn pick<T: Copy>(all: &[T], every: usize) -> Vec<T> {
-            all.iter().step_by(every).copied().collect()
-        }
-        (every > 1).then(|| Sample {
-            values: self.values.chunks_exact(self.row_len).step_by(every).collect::<Vec<_>>().concat(),
-            row_scales: pick(&self.row_scales, every),
-            row_classes: pick(&self.row_classes, every),
-            ..self.clone()
-        })
-    }
-}
 
 /// A quantiser for a tensor.
 #[derive(Debug, Clone)]
@@ -84,15 +46,19 @@ pub struct Design {
     pub bits: f64,
     /// Mean squared error of the sample, with row and column steps divided out.
     pub noise: f64,
+    /// The same if every entry stood for the mean of its weights.
+    noise_of_centroids: f64,
     /// Where each entry lies, in steps of the level grid.
     values: [f64; ENTRIES],
+    /// How far from there the mean of its weights is.
+    centroids: [f64; ENTRIES],
 }
 
 impl Design {
     /// The quantiser of least noise at `bits` per weight on each of `grids`, where there
     /// is one: not for constant or wild tensors.
     pub fn find(isa: Isa, sample: &Sample, trellis: Trellis, grids: &[Grid], bits: f64) -> Vec<Design> {
-        let Some(spread) = spread(sample) else { return Vec::new() };
+        let Some(spread) = sample.spread() else { return Vec::new() };
         let part = sample.part();
         let mut found = Vec::new();
         for raw_bits in (0..=MOST_RAW_BITS).filter(|&raw_bits| is_worth_trying(raw_bits, bits)) {
@@ -117,11 +83,26 @@ impl Design {
         self.noise * (2.0 * (self.bits - bits)).exp2()
     }
 
+    /// Bits per weight that centroids are worth.
+    pub fn centroids_save(&self) -> f64 {
+        0.5 * (self.noise / self.noise_of_centroids).log2()
+    }
+
+    /// The value of each entry's centroid.
+    pub fn centroids(&self) -> [f32; ENTRIES] {
+        let step = f64::from(self.step) * f64::from(self.grid.spacing());
+        std::array::from_fn(|entry| match (entry as u8 % CONTEXT_ENTRIES, self.values[entry]) {
+            (ESCAPE, _) => 0.0,
+            (_, at) => ((at + self.centroids[entry]) * step) as f32,
+        })
+    }
+
     /// A magnitude that no level exceeds, with row and column steps of 1.
     pub fn reach(&self) -> f64 {
         let levels = f64::from(32u32 << self.raw_bits);
-        // The primes run ahead of the multiples of six by less than two.
-        (levels + 2.0) * f64::from(self.step) * f64::from(self.grid.spacing())
+        // The primes run ahead of the multiples of six by less than two, and centroids of
+        // their levels by at most one step.
+        (levels + 3.0) * f64::from(self.step) * f64::from(self.grid.spacing())
     }
 
     /// For the search over the tensor.
@@ -197,7 +178,6 @@ struct Rounds<'a> {
     state: &'a mut State,
     scratch: Scratch,
     choice: Choice,
-    is_escape: Vec<bool>,
 }
 
 impl<'a> Rounds<'a> {
@@ -219,7 +199,6 @@ impl<'a> Rounds<'a> {
             state,
             scratch: Scratch::default(),
             choice: Choice::default(),
-            is_escape: Vec::new(),
         }
     }
 
@@ -258,11 +237,12 @@ impl<'a> Rounds<'a> {
             row_classes: &sample.row_classes,
         };
         search.run(self.isa, &mut self.scratch, &mut self.choice);
-        let (counts, noise) = self.count(level_step);
-        let frequencies: Vec<_> = counts.iter().map(|counts| Frequencies::from_counts(counts, 2)).collect();
+        let count = Count::new(sample, &self.choice, &self.values, self.raw_bits, level_step);
+        let frequencies: Vec<_> = count.counts.iter().map(|counts| Frequencies::from_counts(counts, 2)).collect();
         self.state.costs = frequencies.iter().map(costs).collect();
         let n = sample.values.len() as f64;
-        let coded: f64 = counts
+        let coded: f64 = count
+            .counts
             .iter()
             .flatten()
             .zip(self.state.costs.iter().flatten())
@@ -276,79 +256,10 @@ impl<'a> Rounds<'a> {
             raw_bits: self.raw_bits,
             frequencies,
             bits: (coded + escaped) / n + f64::from(self.raw_bits),
-            noise: noise / n,
+            noise: count.noise * level_step * level_step / n,
+            noise_of_centroids: count.noise_of_centroids * level_step * level_step / n,
             values: self.values,
+            centroids: count.centroids,
         })
     }
-
-    /// How often each class's entries occur (in the search's choice, and a little
-    /// everywhere, as the sample is not all), and the sum of squared errors.
-    fn count(&mut self, level_step: f64) -> (Vec<[u64; ENTRIES]>, f64) {
-        let sample = self.sample;
-        self.is_escape.clear();
-        self.is_escape.resize(sample.values.len(), false);
-        self.choice.escapes.iter().for_each(|&at| self.is_escape[at as usize] = true);
-        let mut counts = vec![[0u64; ENTRIES]; sample.classes];
-        let mut noise = 0.0;
-        let row_len = sample.row_len;
-        for (row, values) in sample.values.chunks(row_len).enumerate() {
-            let class = sample.row_classes.get(row).map_or(0, |&class| usize::from(class));
-            let counts = &mut counts[class];
-            let scale = sample.row_scales.get(row).copied().unwrap_or(1.0) / level_step as f32;
-            let first = row * row_len;
-            let mut noise_of_row = 0f64;
-            for (column, &value) in values.iter().enumerate() {
-                let i = first + column;
-                let entry = usize::from(self.choice.entries[i]) % ENTRIES;
-                counts[entry] += 1;
-                if self.is_escape[i] {
-                    continue;
-                }
-                let at = match self.choice.raw.get(i) {
-                    None => self.values[entry],
-                    Some(&raw) => {
-                        let symbol = (entry % usize::from(CONTEXT_ENTRIES)) as i32 - TRELLIS_CENTRE;
-                        f64::from(trellis_level(entry / 32, (symbol << self.raw_bits) + i32::from(raw)))
-                    }
-                };
-                let column = sample.column_scales.get(column).copied().unwrap_or(1.0);
-                noise_of_row += (f64::from(value * scale * column) - at).powi(2);
-            }
-            noise += noise_of_row;
-        }
-        for counts in &mut counts {
-            keep_possible(counts);
-        }
-        (counts, noise * level_step * level_step)
-    }
-}
-
-/// Any symbol but the escape may be chosen in the rest of the tensor.
-fn keep_possible(counts: &mut [u64; ENTRIES]) {
-    for (entry, count) in counts.iter_mut().enumerate() {
-        if entry % usize::from(CONTEXT_ENTRIES) != usize::from(ESCAPE) {
-            *count = (*count).max(1);
-        }
-    }
-}
-
-/// Root mean square of the sample's finite values with row and column steps divided
-/// out, wild ones left out; None if all are zero.
-fn spread(sample: &Sample) -> Option<f64> {
-    let mut magnitudes: Vec<f32> = Vec::with_capacity(sample.values.len());
-    for (row, values) in sample.values.chunks(sample.row_len).enumerate() {
-        let scale = sample.row_scales.get(row).copied().unwrap_or(1.0);
-        let scaled = values
-            .iter()
-            .enumerate()
-            .map(|(column, value)| (value * scale * sample.column_scales.get(column).copied().unwrap_or(1.0)).abs());
-        magnitudes.extend(scaled.filter(|m| m.is_finite()));
-    }
-    let keep = magnitudes.len() - magnitudes.len() / 1000;
-    if keep == 0 {
-        return None;
-    }
-    magnitudes.select_nth_unstable_by(keep - 1, f32::total_cmp);
-    let sum: f64 = magnitudes[..keep].iter().map(|&m| f64::from(m) * f64::from(m)).sum();
-    Some((sum / keep as f64).sqrt()).filter(|&spread| spread > 0.0 && spread.is_finite())
 }

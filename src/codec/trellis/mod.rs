@@ -15,15 +15,18 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod count;
 mod design;
 #[cfg(target_arch = "x86_64")]
 mod machine;
 mod portable;
+mod sample;
 mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use design::{Design, Sample};
+pub use design::Design;
+pub use sample::Sample;
 pub use tables::{Metrics, Tables};
 
 use crate::codec::kernel::Isa;
