@@ -1,11 +1,12 @@
 //! Decoded blocks, least recently used evicted first, within a byte budget.
 //!
 //! A block is decoded once however many readers ask for it at a time: the first
-//! decodes, without holding any lock, the others wait for it.
+//! decodes, without holding any lock, the others wait for it. The budget covers what is
+//! being decoded, too.
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
@@ -19,7 +20,11 @@ pub type BlockKey = (ArrayId, u32);
 
 /// The bytes of a block. Large ones have a mapping of their own, so that memory
 /// goes back to the system when they do, and none is lost to fragmentation.
-pub struct Block(Buffer);
+pub struct Block {
+    buffer: Buffer,
+    /// Whether anybody asked for it: false of what was decoded ahead and not read yet.
+    used: AtomicBool,
+}
 
 enum Buffer {
     Heap(Vec<u8>),
@@ -40,6 +45,8 @@ pub struct BlockCache {
 struct State {
     blocks: LruCache<BlockKey, Arc<Block>>,
     bytes: u64,
+    /// Of blocks that are being decoded.
+    in_flight: u64,
     flights: HashMap<BlockKey, Arc<Flight>>,
     spare: Vec<MmapMut>,
 }
@@ -65,6 +72,8 @@ struct Counters {
     evictions: AtomicU64,
     decoded_blocks: AtomicU64,
     decoded_bytes: AtomicU64,
+    ahead_blocks: AtomicU64,
+    wasted_blocks: AtomicU64,
 }
 
 /// What the cache has done so far, and holds.
@@ -77,13 +86,29 @@ pub struct CacheStats {
     pub capacity: u64,
     pub decoded_blocks: u64,
     pub decoded_bytes: u64,
+    /// Blocks that were decoded before anybody asked for them.
+    pub ahead_blocks: u64,
+    /// Those of them that were evicted before anybody did.
+    pub wasted_blocks: u64,
+}
+
+/// Why a block is decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Asked,
+    Ahead,
 }
 
 impl BlockCache {
     /// With room for `capacity` bytes of decoded blocks.
     pub fn new(capacity: u64) -> BlockCache {
-        let state = State { blocks: LruCache::unbounded(), bytes: 0, flights: HashMap::new(), spare: Vec::new() };
+        let state =
+            State { blocks: LruCache::unbounded(), bytes: 0, in_flight: 0, flights: HashMap::new(), spare: Vec::new() };
         BlockCache { state: Mutex::new(state), capacity, counters: Counters::default() }
+    }
+
+    pub fn capacity(&self) -> u64 {
+        self.capacity
     }
 
     /// The block, decoded into `length` bytes by `decode` if it is not here.
@@ -98,36 +123,86 @@ impl BlockCache {
                 let mut state = self.lock();
                 if let Some(block) = state.blocks.get(&key) {
                     self.counters.hits.fetch_add(1, Relaxed);
+                    block.used.store(true, Relaxed);
                     return Ok(block.clone());
                 }
                 match state.flights.get(&key) {
                     Some(flight) => flight.clone(),
                     None => {
-                        let flight = Arc::new(Flight::default());
-                        state.flights.insert(key, flight.clone());
+                        self.reserve(&mut state, length as u64);
+                        let pilot = self.take_off(&mut state, key, length as u64);
                         drop(state);
-                        return self.decode(key, length, flight, decode);
+                        self.counters.misses.fetch_add(1, Relaxed);
+                        return self.decode(pilot, Purpose::Asked, length, decode);
                     }
                 }
             };
             if let Landing::Decoded(block) = flight.wait() {
                 self.counters.hits.fetch_add(1, Relaxed);
+                block.used.store(true, Relaxed);
                 return Ok(block);
             }
         }
     }
 
-    fn decode(
+    /// Decodes a block that somebody will ask for, unless it is here, or on its way, or
+    /// there is no room for it.
+    pub fn fetch_ahead(
         &self,
         key: BlockKey,
         length: usize,
-        flight: Arc<Flight>,
+        decode: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let pilot = {
+            let mut state = self.lock();
+            // Not `get`: that it will be wanted does not make it younger.
+            if state.blocks.contains(&key) || state.flights.contains_key(&key) {
+                return Ok(());
+            }
+            if !self.reserve(&mut state, length as u64) {
+                return Ok(());
+            }
+            self.take_off(&mut state, key, length as u64)
+        };
+        self.counters.ahead_blocks.fetch_add(1, Relaxed);
+        self.decode(pilot, Purpose::Ahead, length, decode).map(|_| ())
+    }
+
+    /// Evicts until there is room for so many bytes; false if there is none.
+    fn reserve(&self, state: &mut State, length: u64) -> bool {
+        while state.bytes + state.in_flight + length > self.capacity {
+            let Some((_, evicted)) = state.blocks.pop_lru() else { return false };
+            state.bytes -= evicted.len() as u64;
+            self.counters.evictions.fetch_add(1, Relaxed);
+            if !evicted.used.load(Relaxed) {
+                self.counters.wasted_blocks.fetch_add(1, Relaxed);
+            }
+            // Readers may still hold it; then it goes when they let go.
+            if let Some(Block { buffer: Buffer::Mapped(buffer), .. }) = Arc::into_inner(evicted)
+                && state.spare.len() < SPARE_BUFFERS
+            {
+                state.spare.push(buffer);
+            }
+        }
+        true
+    }
+
+    fn take_off(&self, state: &mut State, key: BlockKey, length: u64) -> Pilot<'_> {
+        let flight = Arc::new(Flight::default());
+        state.flights.insert(key, flight.clone());
+        state.in_flight += length;
+        Pilot { cache: self, key, length, flight, landing: Landing::Failed }
+    }
+
+    /// The pilot ends the flight on every way out of here, an unwinding panic included.
+    fn decode(
+        &self,
+        mut pilot: Pilot<'_>,
+        purpose: Purpose,
+        length: usize,
         decode: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<Arc<Block>> {
-        // Ends the flight on every way out of here, an unwinding panic included.
-        let mut pilot = Pilot { cache: self, key, flight, landing: Landing::Failed };
-        self.counters.misses.fetch_add(1, Relaxed);
-        let mut block = self.allocate(length)?;
+        let mut block = Block { buffer: self.allocate(length)?, used: AtomicBool::new(purpose == Purpose::Asked) };
         decode(block.bytes_mut())?;
         self.counters.decoded_blocks.fetch_add(1, Relaxed);
         self.counters.decoded_bytes.fetch_add(length as u64, Relaxed);
@@ -136,18 +211,18 @@ impl BlockCache {
         Ok(block)
     }
 
-    fn allocate(&self, length: usize) -> Result<Block> {
+    fn allocate(&self, length: usize) -> Result<Buffer> {
         if length < MAPPED_FROM {
-            return Ok(Block(Buffer::Heap(vec![0; length])));
+            return Ok(Buffer::Heap(vec![0; length]));
         }
         let mut state = self.lock();
         let spare = state.spare.iter().position(|buffer| buffer.len() == length);
         if let Some(i) = spare {
-            return Ok(Block(Buffer::Mapped(state.spare.swap_remove(i))));
+            return Ok(Buffer::Mapped(state.spare.swap_remove(i)));
         }
         drop(state);
         let mapping = MmapMut::map_anon(length).map_err(|e| Error::io("memory for a block", e))?;
-        Ok(Block(Buffer::Mapped(mapping)))
+        Ok(Buffer::Mapped(mapping))
     }
 
     pub fn stats(&self) -> CacheStats {
@@ -160,6 +235,8 @@ impl BlockCache {
             capacity: self.capacity,
             decoded_blocks: self.counters.decoded_blocks.load(Relaxed),
             decoded_bytes: self.counters.decoded_bytes.load(Relaxed),
+            ahead_blocks: self.counters.ahead_blocks.load(Relaxed),
+            wasted_blocks: self.counters.wasted_blocks.load(Relaxed),
         }
     }
 
@@ -168,27 +245,16 @@ impl BlockCache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn land(&self, key: BlockKey, landing: &Landing) {
+    fn land(&self, key: BlockKey, length: u64, landing: &Landing) {
         let mut state = self.lock();
         state.flights.remove(&key);
+        state.in_flight -= length;
         let Landing::Decoded(block) = landing else { return };
-        let length = block.len() as u64;
-        if length > self.capacity {
-            return;
+        // Whoever asked was served without room, too; then it is not kept.
+        if self.reserve(&mut state, length) {
+            state.bytes += length;
+            state.blocks.put(key, block.clone());
         }
-        while state.bytes + length > self.capacity {
-            let Some((_, evicted)) = state.blocks.pop_lru() else { break };
-            state.bytes -= evicted.len() as u64;
-            self.counters.evictions.fetch_add(1, Relaxed);
-            // Readers may still hold it; then it goes when they let go.
-            if let Some(Block(Buffer::Mapped(buffer))) = Arc::into_inner(evicted)
-                && state.spare.len() < SPARE_BUFFERS
-            {
-                state.spare.push(buffer);
-            }
-        }
-        state.bytes += length;
-        state.blocks.put(key, block.clone());
     }
 }
 
@@ -196,13 +262,14 @@ impl BlockCache {
 struct Pilot<'a> {
     cache: &'a BlockCache,
     key: BlockKey,
+    length: u64,
     flight: Arc<Flight>,
     landing: Landing,
 }
 
 impl Drop for Pilot<'_> {
     fn drop(&mut self) {
-        self.cache.land(self.key, &self.landing);
+        self.cache.land(self.key, self.length, &self.landing);
         *self.flight.landed.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.landing.clone());
         self.flight.changed.notify_all();
     }
@@ -222,7 +289,7 @@ impl Flight {
 
 impl Block {
     fn bytes_mut(&mut self) -> &mut [u8] {
-        match &mut self.0 {
+        match &mut self.buffer {
             Buffer::Heap(bytes) => bytes,
             Buffer::Mapped(bytes) => bytes,
         }
@@ -233,7 +300,7 @@ impl Deref for Block {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.0 {
+        match &self.buffer {
             Buffer::Heap(bytes) => bytes,
             Buffer::Mapped(bytes) => bytes,
         }
