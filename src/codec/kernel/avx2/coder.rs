@@ -104,13 +104,15 @@ fn bucket<const TRELLIS: u8>(group: &Group) -> Index {
 }
 
 /// Decodes the table entries of the lanes of groups side by side; all lanes take part if
-/// the loop is over whole steps. Moves `next` behind the words that were taken. `O` is the output: a loop of its own, see [`Loop`].
+/// the loop is over whole steps. Moves `next` behind the words that were taken. The output gives its loop
+/// a copy of this function, see [`Loop`].
 ///
 /// # Safety
 /// From `next` on 64 bytes can be read for each group.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
 pub unsafe fn decode_entries<const TRELLIS: u8, const N: usize, L: Loop, O>(
+    _output: &O,
     tables: &Tables,
     groups: &mut [Group; N],
     next: &mut *const u8,

@@ -36,6 +36,7 @@ pub fn table(words: &[u16; ENTRIES]) -> Table {
 /// tables, which are more than there are registers, ahead of a loop, and copies them to
 /// the stack every time.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // That nothing is read through it is the point.
 pub fn opaque<T>(of: &T) -> &T {
     let mut at: *const T = of;
     // SAFETY: there is no instruction, so the pointer stays what it was.

@@ -1,7 +1,7 @@
 //! The AVX2 kernel: 32 lanes as two registers of 16-bit halves, tables read by
 //! `vpshufb`.
 //!
-//! [`coder`] decodes table entries and [`run`] does so for all of a block; [`lossless`],
+//! [`coder`] decodes table entries and [`mod@run`] does so for all of a block; [`lossless`],
 //! [`tables`] and [`values`] make elements of them. Covers what the AVX-512 kernel
 //! covers; [`form`] is shared with it.
 

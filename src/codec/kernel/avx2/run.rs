@@ -67,7 +67,7 @@ fn partial_step<const TRELLIS: u8, O: Output>(
         // SAFETY: this function has the features. Each of at most 8 groups takes at most 64
         // bytes, of `STEP` = 512.
         unsafe {
-            let [entry] = decode_entries::<TRELLIS, 1, Partial<TRELLIS>, O>(tables, group, &mut next, lanes);
+            let [entry] = decode_entries::<TRELLIS, 1, Partial<TRELLIS>, O>(output, tables, group, &mut next, lanes);
             let symbols = Symbols { entry, raw: output.raw(&part, raw, entry) };
             if TRELLIS != TrellisKind::NONE {
                 move_on::<TRELLIS, Partial<TRELLIS>>(advance, &mut group[0], lanes, symbols, O::RAW);
@@ -100,7 +100,7 @@ fn whole_step<const G: usize, const N: usize, const TRELLIS: u8, O: Output>(
         // SAFETY: this function has the features. Each of `G` groups, at most 8, takes at
         // most 64 bytes, of `STEP` = 512.
         unsafe {
-            let entries = decode_entries::<TRELLIS, N, Whole<G, TRELLIS>, O>(tables, groups, &mut next, all);
+            let entries = decode_entries::<TRELLIS, N, Whole<G, TRELLIS>, O>(output, tables, groups, &mut next, all);
             for n in 0..N {
                 let part = Part::<Whole<G, TRELLIS>>::full(step, first + n);
                 let symbols = Symbols { entry: entries[n], raw: output.raw(&part, raw, entries[n]) };
