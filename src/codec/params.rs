@@ -62,7 +62,9 @@ impl Trellis {
     /// The state after an index of parity `odd` (0 or 1) in `state`.
     #[inline]
     pub fn next(&self, state: u16, odd: u16) -> u16 {
-        (state >> 1) ^ ((state & 1) * (self.h0 >> 1)) ^ ((odd & 1) * (self.h1 >> 1))
+        // Masks: the compiler makes branches of products.
+        let if_set = |bit: u16, h: u16| (bit & 1).wrapping_neg() & (h >> 1);
+        (state >> 1) ^ if_set(state, self.h0) ^ if_set(odd, self.h1)
     }
 }
 

@@ -1,6 +1,7 @@
 //! From table entries and raw bits to elements, a step at a time.
 
 use super::Job;
+use super::raw_bits::RawValue;
 use crate::codec::float::to_bits;
 use crate::codec::layout::Step;
 use crate::codec::manifold::{CENTRE, Levels, TRELLIS_CENTRE, step_factor, trellis_level};
@@ -9,47 +10,58 @@ use crate::dtype::{Dtype, Split};
 
 /// Writes the elements of one step.
 pub(super) trait Map {
-    /// `entries` and `raw` have an item per element of `out`.
-    fn write(&mut self, step: &Step, entries: &[u8], raw: &[u64], out: &mut [u8]);
+    /// Holds the raw bits of an element.
+    type Raw: RawValue;
+
+    /// `entries` and `raw` have an item per element of `out`; `raw` may be changed.
+    fn write(&mut self, step: &Step, entries: &[u8], raw: &mut [Self::Raw], out: &mut [u8]);
 }
 
 /// Lossless: the field value of the symbol between the raw bits.
-pub(super) struct LosslessMap {
-    fields: [u64; ENTRIES],
-    split: Split,
-    zero_bits: u8,
-    width: usize,
+pub(super) struct LosslessMap<R> {
+    fields: [R; ENTRIES],
+    /// The raw bits below the field.
+    low: R,
+    zero_bits: u32,
+    /// By how much the raw bits above the field are shifted. Nothing lies above a field
+    /// that reaches the top; the shift may be one by all bits.
+    above: u32,
 }
 
-impl LosslessMap {
-    pub(super) fn new(job: &Job<'_>, split: Split) -> LosslessMap {
-        let fields = job.side.field_values.map(|v| u64::from(v) << split.shift);
-        LosslessMap { fields, split, zero_bits: job.params.zero_bits(), width: job.params.dtype.bits() as usize / 8 }
-    }
-
-    /// The field value of each symbol at its place in the element.
-    #[cfg(target_arch = "x86_64")]
-    pub(super) fn fields(&self) -> &[u64; ENTRIES] {
-        &self.fields
+impl<R: RawValue> LosslessMap<R> {
+    /// `R` has the width of the elements, or more.
+    pub(super) fn new(job: &Job<'_>, split: Split) -> LosslessMap<R> {
+        let zero_bits = u32::from(job.params.zero_bits());
+        LosslessMap {
+            fields: lossless_fields(job, split).map(R::from_low_bits),
+            low: R::from_low_bits((1u64 << (u32::from(split.shift) - zero_bits)) - 1),
+            zero_bits,
+            above: zero_bits + u32::from(split.bits),
+        }
     }
 
     #[inline(always)]
-    fn write_as<const WIDTH: usize>(&self, entries: &[u8], raw: &[u64], out: &mut [u8]) {
-        let zero_bits = u32::from(self.zero_bits);
-        let low = (1u64 << (self.split.shift - self.zero_bits)) - 1;
-        // Nothing lies above a field that reaches the top; the shift may be one by 64.
-        let above = zero_bits + u32::from(self.split.bits);
-        for ((out, &entry), &raw) in out.chunks_exact_mut(WIDTH).zip(entries).zip(raw) {
-            let field = self.fields[usize::from(entry) % ENTRIES];
-            let element = (raw & low) << zero_bits | field | (raw & !low).unbounded_shl(above);
-            out.copy_from_slice(&element.to_le_bytes()[..WIDTH]);
+    fn write_as<const WIDTH: usize>(&self, entries: &[u8], raw: &mut [R], out: &mut [u8]) {
+        // A pass of its own: the compiler makes vector code of it.
+        for raw in raw.iter_mut() {
+            *raw = (*raw & self.low).shifted(self.zero_bits) | (*raw & !self.low).shifted(self.above);
+        }
+        for ((out, &entry), &raw) in out.as_chunks_mut::<WIDTH>().0.iter_mut().zip(entries).zip(&*raw) {
+            *out = (self.fields[usize::from(entry) % ENTRIES] | raw).low_bytes();
         }
     }
 }
 
-impl Map for LosslessMap {
-    fn write(&mut self, _: &Step, entries: &[u8], raw: &[u64], out: &mut [u8]) {
-        match self.width {
+/// Lossless: the field value of each symbol at its place in the element.
+pub(super) fn lossless_fields(job: &Job<'_>, split: Split) -> [u64; ENTRIES] {
+    job.side.field_values.map(|v| u64::from(v) << split.shift)
+}
+
+impl<R: RawValue> Map for LosslessMap<R> {
+    type Raw = R;
+
+    fn write(&mut self, _: &Step, entries: &[u8], raw: &mut [R], out: &mut [u8]) {
+        match out.len() / entries.len() {
             1 => self.write_as::<1>(entries, raw, out),
             2 => self.write_as::<2>(entries, raw, out),
             4 => self.write_as::<4>(entries, raw, out),
@@ -100,7 +112,9 @@ impl<'a> TableMap<'a> {
 }
 
 impl Map for TableMap<'_> {
-    fn write(&mut self, step: &Step, entries: &[u8], _: &[u64], out: &mut [u8]) {
+    type Raw = u16;
+
+    fn write(&mut self, step: &Step, entries: &[u8], _: &mut [u16], out: &mut [u8]) {
         let table = &self.tables[self.table_of_row(step.row)];
         let elements = entries.iter().map(|&entry| table[usize::from(entry) % ENTRIES]);
         match self.width {
@@ -119,66 +133,12 @@ impl Map for TableMap<'_> {
     }
 }
 
-/// Prime-sparse with every hook: the value of each element by itself.
-pub(super) struct GeneralMap {
-    values: [f32; ENTRIES],
-    numbers: Levels,
-    step: f32,
-    raw_bits: u8,
-    trellis: bool,
-    row_factors: Vec<f32>,
-    column_factors: Vec<f32>,
-    dtype: Dtype,
-}
-
-impl GeneralMap {
-    pub(super) fn new(job: &Job<'_>, params: &PrimeSparse) -> GeneralMap {
-        let raw_bits = job.params.raw_bits;
-        GeneralMap {
-            values: entry_values(job, params),
-            numbers: Levels::new(params.grid, largest_level(raw_bits)),
-            step: params.step,
-            raw_bits,
-            trellis: params.trellis.is_some(),
-            row_factors: job.payload.row_steps.iter().map(|&byte| step_factor(byte)).collect(),
-            column_factors: job.side.column_steps.iter().map(|&byte| step_factor(byte)).collect(),
-            dtype: job.params.dtype,
-        }
-    }
-
-    #[inline]
-    fn value(&self, entry: u8, raw: u64) -> f32 {
-        if self.raw_bits == 0 {
-            return self.values[usize::from(entry) % ENTRIES];
-        }
-        let (symbol, quantiser, centre) = split_entry(entry, self.trellis);
-        if symbol == ESCAPE {
-            return 0.0;
-        }
-        let index = ((i32::from(symbol) - centre) << self.raw_bits) + raw as i32;
-        let level = if self.trellis { trellis_level(quantiser, index) } else { index };
-        self.numbers.number(level) * self.step
-    }
-}
-
-impl Map for GeneralMap {
-    fn write(&mut self, step: &Step, entries: &[u8], raw: &[u64], out: &mut [u8]) {
-        let width = out.len() / entries.len();
-        let row = self.row_factors.get(step.row).copied().unwrap_or(1.0);
-        for (lane, out) in out.chunks_exact_mut(width).enumerate() {
-            let column = self.column_factors.get(step.column + lane).copied().unwrap_or(1.0);
-            let value = self.value(entries[lane], raw[lane]) * row * column;
-            out.copy_from_slice(&to_bits(self.dtype, value).to_le_bytes()[..width]);
-        }
-    }
-}
-
 /// Largest |level| that a symbol with so many raw bits can stand for.
-fn largest_level(raw_bits: u8) -> usize {
+pub(super) fn largest_level(raw_bits: u8) -> usize {
     (CENTRE as usize) << raw_bits
 }
 
-fn split_entry(entry: u8, trellis: bool) -> (u8, usize, i32) {
+pub(super) fn split_entry(entry: u8, trellis: bool) -> (u8, usize, i32) {
     if trellis {
         (entry % CONTEXT_ENTRIES, usize::from(entry / CONTEXT_ENTRIES), TRELLIS_CENTRE)
     } else {
@@ -187,7 +147,7 @@ fn split_entry(entry: u8, trellis: bool) -> (u8, usize, i32) {
 }
 
 /// The value of each table entry before row and column steps, without raw bits.
-fn entry_values(job: &Job<'_>, params: &PrimeSparse) -> [f32; ENTRIES] {
+pub(super) fn entry_values(job: &Job<'_>, params: &PrimeSparse) -> [f32; ENTRIES] {
     if let Some(centroids) = &job.side.centroids {
         return **centroids;
     }

@@ -10,8 +10,10 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod general;
 mod map;
 mod portable;
+mod raw_bits;
 mod steps;
 #[cfg(target_arch = "x86_64")]
 mod vector;

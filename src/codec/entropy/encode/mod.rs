@@ -1,8 +1,10 @@
 //! The encoder of the entropy coder: entries become words and states.
 //!
-//! As with the decoders there is a file per instruction set, and every one yields
+//! As with the decoders there is a module per instruction set, and every one yields
 //! what the portable one does.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
@@ -26,6 +28,8 @@ pub struct EncodeTable {
     scalar: portable::Table,
     #[cfg(target_arch = "x86_64")]
     vector: vector_table::Table,
+    #[cfg(target_arch = "x86_64")]
+    bytes: avx2::Table,
     contexts: usize,
 }
 
@@ -34,10 +38,14 @@ impl EncodeTable {
     pub fn new(frequencies: &Frequencies, contexts: usize) -> EncodeTable {
         assert!(!frequencies.0.contains(&1), "the encoder's reciprocals need frequencies of 2 and more");
         let segments = Segments::new(&AliasTable::new(frequencies, contexts), contexts);
+        #[cfg(target_arch = "x86_64")]
+        let vector = vector_table::Table::new(frequencies, &segments);
         EncodeTable {
             scalar: portable::Table::new(frequencies, &segments),
             #[cfg(target_arch = "x86_64")]
-            vector: vector_table::Table::new(frequencies, &segments),
+            bytes: avx2::Table::new(&vector),
+            #[cfg(target_arch = "x86_64")]
+            vector,
             contexts,
         }
     }
@@ -92,6 +100,8 @@ pub fn encode(isa: Isa, job: &Job<'_>, out: &mut Vec<u8>) -> Result<(), Defect> 
         let first = match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 if avx512::supports(job) => avx512::encode(job, &mut states, words),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx2 if avx2::supports(job) => avx2::encode(job, &mut states, words),
             _ => portable::encode(job, &mut states, words),
         }?;
         let lanes = job.shape.lanes;

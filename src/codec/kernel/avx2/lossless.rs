@@ -3,9 +3,11 @@
 use std::arch::x86_64::*;
 
 use super::super::Job;
-use super::super::vector::{Loop, Part, both, fields};
-use super::coder::{Output, Symbols};
-use super::{Plane, Words16, byte_plane, join_halves, look_up, pack, packed, plane, spread, store, widen};
+use super::super::vector::{Loop, Part, fields};
+use super::coder::Symbols;
+use super::look_up::{Plane, Words16, bit_of_bytes, join_halves, look_up, packed, plane, widen};
+use super::run::Output;
+use super::{byte_plane, store};
 use crate::dtype::Split;
 
 /// The upper 16 bits of BF16 and F32: exponents rotated right by one, so that a byte of
@@ -30,15 +32,6 @@ impl Exponents {
     }
 }
 
-/// Sets this bit in the lanes of the mask.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub fn set_bit(words: Words16, mask: u32, bit: u16) -> Words16 {
-    let lanes = spread(mask);
-    let bit = _mm256_set1_epi16(bit as i16);
-    both!(|h| _mm256_or_si256(words[h], _mm256_and_si256(lanes[h], bit)))
-}
-
 pub struct Bf16(Exponents);
 
 impl Bf16 {
@@ -53,10 +46,13 @@ impl Bf16 {
 impl Output for Bf16 {
     const WIDTH: usize = 2;
     const RAW: bool = false;
+    type Row<'r> = ();
+
+    fn row(&self, _: usize) {}
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<L: Loop>(&self, _: usize, part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, _: (), part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
         store(out, self.0.join(symbols, byte_plane(part, raw, 0)));
     }
 }
@@ -75,13 +71,25 @@ impl F32 {
 impl Output for F32 {
     const WIDTH: usize = 4;
     const RAW: bool = false;
+    type Row<'r> = ();
+
+    fn row(&self, _: usize) {}
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<L: Loop>(&self, _: usize, part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, _: (), part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
         let low = widen(packed(byte_plane(part, raw, 0)), packed(byte_plane(part, raw, 1)));
         store(out, join_halves(low, self.0.join(symbols, byte_plane(part, raw, 2))));
     }
+}
+
+/// The two single raw bits, behind so many whole bytes, as the lowest and highest of a
+/// byte, in the order of [`super::look_up::pack`].
+#[inline]
+#[target_feature(enable = "avx2")]
+fn raw_bits<L: Loop>(part: &Part<L>, raw: &[u8], whole_bytes: usize) -> __m256i {
+    let lowest = bit_of_bytes(part.raw_bit(raw, whole_bytes, 0), 1);
+    _mm256_or_si256(lowest, bit_of_bytes(part.raw_bit(raw, whole_bytes, 1), 1 << 7))
 }
 
 /// 9 bits of the mantissa are raw, so that the table has nothing in the lower byte.
@@ -99,13 +107,16 @@ impl F16 {
 impl Output for F16 {
     const WIDTH: usize = 2;
     const RAW: bool = false;
+    type Row<'r> = ();
+
+    fn row(&self, _: usize) {}
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<L: Loop>(&self, _: usize, part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
-        let words = widen(packed(byte_plane(part, raw, 0)), look_up(&self.0, symbols.entry));
-        let unsigned = set_bit(words, part.raw_bit(raw, 1, 0), 1 << 8);
-        store(out, set_bit(unsigned, part.raw_bit(raw, 1, 1), 1 << 15));
+    unsafe fn put<L: Loop>(&self, _: (), part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
+        let others = raw_bits(part, raw, 1);
+        let high = _mm256_or_si256(look_up(&self.0, symbols.entry), others);
+        store(out, widen(packed(byte_plane(part, raw, 0)), high));
     }
 }
 
@@ -124,14 +135,14 @@ impl F8 {
 impl Output for F8 {
     const WIDTH: usize = 1;
     const RAW: bool = false;
+    type Row<'r> = ();
+
+    fn row(&self, _: usize) {}
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<L: Loop>(&self, _: usize, part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
-        let mantissa = set_bit([_mm256_setzero_si256(); 2], part.raw_bit(raw, 0, 0), 1);
-        let others = pack(set_bit(mantissa, part.raw_bit(raw, 0, 1), 1 << 7));
-        let elements = _mm256_or_si256(look_up(&self.0, symbols.entry), others);
-        // The order of `pack` is its own inverse.
+    unsafe fn put<L: Loop>(&self, _: (), part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]) {
+        let elements = _mm256_or_si256(look_up(&self.0, symbols.entry), raw_bits(part, raw, 0));
         store(out, [packed(elements)]);
     }
 }

@@ -2,8 +2,10 @@
 
 use super::super::Job;
 use super::super::vector::{Loop, Part, RowTables, halves};
-use super::coder::{Output, Symbols};
-use super::{Table, join_halves, look_up_words, store, table};
+use super::coder::Symbols;
+use super::look_up::{Table, join_halves, look_up_words, opaque, table};
+use super::run::Output;
+use super::store;
 use crate::codec::params::PrimeSparse;
 use crate::dtype::Dtype;
 
@@ -22,11 +24,20 @@ impl<'a> Table16<'a> {
 impl Output for Table16<'_> {
     const WIDTH: usize = 2;
     const RAW: bool = false;
+    type Row<'r>
+        = &'r Table
+    where
+        Self: 'r;
+
+    #[inline(always)]
+    fn row(&self, row: usize) -> &Table {
+        self.0.of_row(row)
+    }
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<L: Loop>(&self, row: usize, _: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
-        store(out, look_up_words(self.0.of_row(row), symbols.entry));
+    unsafe fn put<L: Loop>(&self, row: &Table, _: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
+        store(out, look_up_words(opaque(row), symbols.entry));
     }
 }
 
@@ -58,11 +69,20 @@ impl<'a> Elements32<'a> {
 impl Output for Elements32<'_> {
     const WIDTH: usize = 4;
     const RAW: bool = false;
+    type Row<'r>
+        = &'r Table32
+    where
+        Self: 'r;
+
+    #[inline(always)]
+    fn row(&self, row: usize) -> &Table32 {
+        self.0.of_row(row)
+    }
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<L: Loop>(&self, row: usize, _: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
-        let [low, high] = self.0.of_row(row);
+    unsafe fn put<L: Loop>(&self, row: &Table32, _: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
+        let [low, high] = opaque(row);
         store(out, join_halves(look_up_words(low, symbols.entry), look_up_words(high, symbols.entry)));
     }
 }

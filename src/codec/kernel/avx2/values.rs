@@ -8,17 +8,22 @@ use std::marker::PhantomData;
 
 use super::super::Job;
 use super::super::vector::{Factors, LevelTable, Loop, Part, RowTables, both, four};
-use super::coder::{Output, Symbols};
-use super::lossless::set_bit;
+use super::coder::Symbols;
+use super::look_up::{Index, Table, bit_of_bytes, join_halves, look_up_words, opaque, packed, table, widen};
+use super::run::Output;
 use super::tables::{Table32, values};
-use super::{Index, Table, Words16, byte_plane, join_halves, look_up_words, packed, store, table, widen};
+use super::{byte_plane, store};
 use crate::codec::params::PrimeSparse;
 
 /// Values before column steps. Unsafe as [`Output`] is.
 pub trait Source {
     const RAW: bool;
-    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: Index) -> Words16;
-    unsafe fn values(&self, row: usize, symbols: Symbols) -> [__m256; 4];
+    type Row<'a>: Copy
+    where
+        Self: 'a;
+    fn row(&self, row: usize) -> Self::Row<'_>;
+    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: Index) -> [__m256i; 2];
+    unsafe fn values(&self, row: Self::Row<'_>, symbols: Symbols) -> [__m256; 4];
 }
 
 /// Values from a table.
@@ -36,17 +41,26 @@ impl<'a> Columns<'a> {
 
 impl Source for Columns<'_> {
     const RAW: bool = false;
+    type Row<'r>
+        = &'r Table32
+    where
+        Self: 'r;
+
+    #[inline(always)]
+    fn row(&self, row: usize) -> &Table32 {
+        self.0.of_row(row)
+    }
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn raw<L: Loop>(&self, _: &Part<L>, _: &[u8], _: Index) -> Words16 {
+    unsafe fn raw<L: Loop>(&self, _: &Part<L>, _: &[u8], _: Index) -> [__m256i; 2] {
         [_mm256_setzero_si256(); 2]
     }
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn values(&self, row: usize, symbols: Symbols) -> [__m256; 4] {
-        let [low, high] = self.0.of_row(row);
+    unsafe fn values(&self, row: &Table32, symbols: Symbols) -> [__m256; 4] {
+        let [low, high] = opaque(row);
         let bits = join_halves(look_up_words(low, symbols.entry), look_up_words(high, symbols.entry));
         four!(|i| _mm256_castsi256_ps(bits[i]))
     }
@@ -80,40 +94,47 @@ impl Levels {
 
 impl Source for Levels {
     const RAW: bool = true;
+    type Row<'r> = f32;
 
-    #[inline]
-    #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: Index) -> Words16 {
-        let zero = _mm256_setzero_si256();
-        let whole_bytes = usize::from(self.raw_bits / 8);
-        let mut value = match whole_bytes {
-            0 => [zero; 2],
-            _ => widen(packed(byte_plane(part, raw, 0)), zero),
-        };
-        for bit in 0..self.raw_bits % 8 {
-            let lanes = part.raw_bit(raw, whole_bytes, usize::from(bit));
-            value = set_bit(value, lanes, 1 << (8 * whole_bytes as u16 + u16::from(bit)));
-        }
-        let symbol = _mm256_and_si256(entry.bytes, _mm256_set1_epi8(self.table.symbol_bits as i8));
-        let escape = _mm256_cmpeq_epi8(symbol, zero);
-        let escape = widen(escape, escape);
-        both!(|h| _mm256_andnot_si256(escape[h], value[h]))
+    #[inline(always)]
+    fn row(&self, row: usize) -> f32 {
+        self.factors.of_row(row)
     }
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn values(&self, row: usize, Symbols { entry, raw }: Symbols) -> [__m256; 4] {
+    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: Index) -> [__m256i; 2] {
+        let zero = _mm256_setzero_si256();
+        let whole_bytes = usize::from(self.raw_bits / 8);
+        let mut bits = zero;
+        for bit in 0..self.raw_bits % 8 {
+            let lanes = part.raw_bit(raw, whole_bytes, usize::from(bit));
+            bits = _mm256_or_si256(bits, bit_of_bytes(lanes, 1 << bit));
+        }
+        let symbol = _mm256_and_si256(entry.bytes, _mm256_set1_epi8(self.table.symbol_bits as i8));
+        let escape = _mm256_cmpeq_epi8(symbol, zero);
+        let bits = _mm256_andnot_si256(escape, bits);
+        match whole_bytes {
+            0 => [bits, zero],
+            _ => [_mm256_andnot_si256(escape, packed(byte_plane(part, raw, 0))), bits],
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c,popcnt")]
+    unsafe fn values(&self, row: f32, Symbols { entry, raw }: Symbols) -> [__m256; 4] {
+        let raw = widen(raw[0], raw[1]);
         let base = look_up_words(&self.levels, entry);
         let mut level = both!(|h| _mm256_add_epi16(base[h], raw[h]));
         if let Some(zero) = self.table.odd_zero {
-            let symbol = _mm256_cmpeq_epi8(entry.bytes, _mm256_set1_epi8(zero as i8));
+            let symbol = _mm256_cmpeq_epi8(entry.all_bits(), _mm256_set1_epi8(zero as i8));
             let symbol = widen(symbol, symbol);
             level = both!(|h| {
                 let zero = _mm256_and_si256(_mm256_cmpeq_epi16(raw[h], _mm256_setzero_si256()), symbol[h]);
                 _mm256_andnot_si256(zero, _mm256_add_epi16(level[h], raw[h]))
             });
         }
-        let (step, row) = (_mm256_set1_ps(self.step), _mm256_set1_ps(self.factors.of_row(row)));
+        let (step, row) = (_mm256_set1_ps(self.step), _mm256_set1_ps(row));
         let upper = both!(|h| _mm256_extracti128_si256::<1>(level[h]));
         let lower = both!(|h| _mm256_castsi256_si128(level[h]));
         let parts = [lower[0], upper[0], lower[1], upper[1]];
@@ -189,17 +210,26 @@ impl<S: Source, R: Round> Values<S, R> {
 impl<S: Source, R: Round> Output for Values<S, R> {
     const WIDTH: usize = R::WIDTH;
     const RAW: bool = S::RAW;
+    type Row<'r>
+        = S::Row<'r>
+    where
+        Self: 'r;
+
+    #[inline(always)]
+    fn row(&self, row: usize) -> S::Row<'_> {
+        self.source.row(row)
+    }
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: Index) -> Words16 {
+    unsafe fn raw<L: Loop>(&self, part: &Part<L>, raw: &[u8], entry: Index) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
         unsafe { self.source.raw(part, raw, entry) }
     }
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,popcnt")]
-    unsafe fn put<L: Loop>(&self, row: usize, part: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
+    unsafe fn put<L: Loop>(&self, row: S::Row<'_>, part: &Part<L>, _: &[u8], symbols: Symbols, out: &mut [u8]) {
         // SAFETY: the caller's promise.
         let mut values = unsafe { self.source.values(row, symbols) };
         if let Some(columns) = self.columns.of_columns(part.column, part.active()) {

@@ -4,7 +4,7 @@ mod values;
 mod words;
 
 pub use values::{Aligned, Factors, LevelTable, RowTables, advance_table, fields, halves};
-pub use words::{Tail, Words};
+pub use words::{STEP, Tail, Words};
 
 use std::marker::PhantomData;
 

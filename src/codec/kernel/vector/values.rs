@@ -1,7 +1,7 @@
 //! Tables that the vector kernels keep in registers.
 
 use super::super::Job;
-use super::super::map::{LosslessMap, TableMap};
+use super::super::map::{TableMap, lossless_fields};
 use crate::codec::manifold::{CENTRE, TRELLIS_CENTRE, step_factor};
 use crate::codec::params::{CONTEXT_ENTRIES, ENTRIES, ESCAPE, PrimeSparse, Trellis};
 use crate::dtype::{Dtype, Split};
@@ -25,7 +25,7 @@ pub fn advance_table(trellis: Trellis) -> Aligned {
 /// element (in all of a shorter one).
 pub fn fields(job: &Job<'_>, split: Split) -> Aligned {
     let above = job.params.dtype.bits().saturating_sub(16);
-    Aligned(LosslessMap::new(job, split).fields().map(|field| (field >> above) as u16))
+    Aligned(lossless_fields(job, split).map(|field| (field >> above) as u16))
 }
 
 /// A `T` for each row step that occurs, such as a table of the elements.

@@ -5,7 +5,7 @@ use crate::codec::params::MAX_LANES;
 use crate::error::Defect;
 
 /// The most bytes that all lanes can take in a step.
-const STEP: usize = 2 * MAX_LANES;
+pub const STEP: usize = 2 * MAX_LANES;
 
 /// The end of the words with room behind it, so that loads may run beyond what is
 /// taken.
