@@ -4,7 +4,7 @@
 //! decodes, without holding any lock, the others wait for it. The budget covers what is
 //! being decoded, too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,6 +24,8 @@ pub struct Block {
     buffer: Buffer,
     /// Whether anybody asked for it: false of what was decoded ahead and not read yet.
     used: AtomicBool,
+    /// Bytes of it that readers were given.
+    served: AtomicU64,
 }
 
 enum Buffer {
@@ -35,10 +37,14 @@ enum Buffer {
 const MAPPED_FROM: usize = 256 << 10;
 /// Mapped buffers kept for the next block: their pages are already there.
 const SPARE_BUFFERS: usize = 8;
+/// Blocks that were read to the end and stay for a while all the same, if such are
+/// recycled: their bytes are still in the processor's cache.
+const CONSUMED_KEPT: usize = 8;
 
 pub struct BlockCache {
     state: Mutex<State>,
     capacity: u64,
+    recycles: bool,
     counters: Counters,
 }
 
@@ -49,6 +55,8 @@ struct State {
     in_flight: u64,
     flights: HashMap<BlockKey, Arc<Flight>>,
     spare: Vec<MmapMut>,
+    /// Blocks that were read to the end, the first of them first.
+    consumed: VecDeque<BlockKey>,
 }
 
 /// A block that somebody is decoding.
@@ -100,11 +108,22 @@ enum Purpose {
 }
 
 impl BlockCache {
-    /// With room for `capacity` bytes of decoded blocks.
-    pub fn new(capacity: u64) -> BlockCache {
-        let state =
-            State { blocks: LruCache::unbounded(), bytes: 0, in_flight: 0, flights: HashMap::new(), spare: Vec::new() };
-        BlockCache { state: Mutex::new(state), capacity, counters: Counters::default() }
+    /// With room for `capacity` bytes of decoded blocks, of `all` that there are.
+    ///
+    /// If all fit, all are kept. If not, a reader who goes from one end to the other finds
+    /// nothing of what it read before, however long that is kept. Then a block that was
+    /// read to the end gives its memory to the next before new memory is touched, which
+    /// costs as much as decoding.
+    pub fn new(capacity: u64, all: u64) -> BlockCache {
+        let state = State {
+            blocks: LruCache::unbounded(),
+            bytes: 0,
+            in_flight: 0,
+            flights: HashMap::new(),
+            spare: Vec::new(),
+            consumed: VecDeque::new(),
+        };
+        BlockCache { state: Mutex::new(state), capacity, recycles: all > capacity, counters: Counters::default() }
     }
 
     pub fn capacity(&self) -> u64 {
@@ -168,6 +187,17 @@ impl BlockCache {
         self.decode(pilot, Purpose::Ahead, length, decode).map(|_| ())
     }
 
+    /// To be told that a reader was given so many bytes of a block.
+    pub fn served(&self, key: BlockKey, block: &Block, bytes: u64) {
+        let length = block.len() as u64;
+        if self.recycles && length >= MAPPED_FROM as u64 {
+            let before = block.served.fetch_add(bytes, Relaxed);
+            if before < length && before + bytes >= length {
+                self.lock().consumed.push_back(key);
+            }
+        }
+    }
+
     /// Evicts until there is room for so many bytes; false if there is none.
     fn reserve(&self, state: &mut State, length: u64) -> bool {
         while state.bytes + state.in_flight + length > self.capacity {
@@ -202,7 +232,11 @@ impl BlockCache {
         length: usize,
         decode: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<Arc<Block>> {
-        let mut block = Block { buffer: self.allocate(length)?, used: AtomicBool::new(purpose == Purpose::Asked) };
+        let mut block = Block {
+            buffer: self.allocate(length)?,
+            used: AtomicBool::new(purpose == Purpose::Asked),
+            served: AtomicU64::new(0),
+        };
         decode(block.bytes_mut())?;
         self.counters.decoded_blocks.fetch_add(1, Relaxed);
         self.counters.decoded_bytes.fetch_add(length as u64, Relaxed);
@@ -219,6 +253,17 @@ impl BlockCache {
         let spare = state.spare.iter().position(|buffer| buffer.len() == length);
         if let Some(i) = spare {
             return Ok(Buffer::Mapped(state.spare.swap_remove(i)));
+        }
+        while state.consumed.len() > CONSUMED_KEPT {
+            let consumed = state.consumed.pop_front().and_then(|key| state.blocks.pop(&key));
+            let Some(block) = consumed else { continue };
+            state.bytes -= block.len() as u64;
+            self.counters.evictions.fetch_add(1, Relaxed);
+            if let Some(Block { buffer: Buffer::Mapped(buffer), .. }) = Arc::into_inner(block)
+                && buffer.len() == length
+            {
+                return Ok(Buffer::Mapped(buffer));
+            }
         }
         drop(state);
         let mapping = MmapMut::map_anon(length).map_err(|e| Error::io("memory for a block", e))?;
@@ -326,7 +371,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_the_budget_holds() {
         for length in [10usize, MAPPED_FROM] {
-            let cache = BlockCache::new(3 * length as u64);
+            let cache = BlockCache::new(3 * length as u64, 0);
             for i in 0..3 {
                 cache.get(key(i), length, fill(i as u8)).expect("decodes");
             }
@@ -343,14 +388,55 @@ mod tests {
 
     #[test]
     fn a_block_larger_than_the_budget_is_served_and_not_kept() {
-        let cache = BlockCache::new(5);
+        let cache = BlockCache::new(5, 0);
         assert_eq!(cache.get(key(0), 6, fill(1)).expect("decodes")[..], [1; 6]);
         assert_eq!(cache.stats().bytes, 0);
     }
 
     #[test]
+    fn what_was_read_to_the_end_makes_room_before_new_memory_is_touched() {
+        let length = MAPPED_FROM as u64;
+        let read = |cache: &BlockCache, i: u32| {
+            let block = cache.get(key(i), length as usize, fill(i as u8)).expect("decodes");
+            assert!(block.iter().all(|&b| b == i as u8));
+            cache.served(key(i), &block, length / 2);
+            cache.served(key(i), &block, length / 2);
+        };
+        for (all, kept) in [(1000 * length, CONSUMED_KEPT as u64 + 1), (100 * length, 100)] {
+            let cache = BlockCache::new(100 * length, all);
+            (0..100).for_each(|i| read(&cache, i));
+            assert_eq!(cache.stats().bytes, kept * length);
+            // What is kept are the last.
+            cache.get(key(99), length as usize, |_| panic!("kept")).expect("kept");
+        }
+    }
+
+    #[test]
+    fn what_is_decoded_ahead_waits_for_its_reader_or_was_wasted() {
+        let cache = BlockCache::new(20, 20);
+        cache.fetch_ahead(key(0), 10, fill(1)).expect("decodes");
+        cache.fetch_ahead(key(0), 10, |_| panic!("there already")).expect("nothing to do");
+        assert_eq!(cache.get(key(0), 10, |_| panic!("decoded ahead")).expect("there")[..], [1; 10]);
+        cache.fetch_ahead(key(1), 10, fill(2)).expect("decodes");
+        assert!(cache.fetch_ahead(key(2), 10, |_| Err(Error::Invalid("on purpose".into()))).is_err());
+        for i in 3..5 {
+            cache.get(key(i), 10, fill(3)).expect("decodes");
+        }
+        let stats = cache.stats();
+        assert_eq!((stats.ahead_blocks, stats.wasted_blocks, stats.hits, stats.misses), (3, 1, 1, 2));
+        // No room while everything is in flight: nobody waits for it, so it is not done.
+        let full = BlockCache::new(10, 20);
+        full.get(key(0), 10, |bytes| {
+            full.fetch_ahead(key(1), 10, |_| panic!("no room"))?;
+            fill(4)(bytes)
+        })
+        .expect("decodes");
+        assert_eq!(full.stats().bytes, 10);
+    }
+
+    #[test]
     fn many_readers_share_one_decode() {
-        let cache = BlockCache::new(1000);
+        let cache = BlockCache::new(1000, 0);
         let barrier = Barrier::new(8);
         let decodes = AtomicU64::new(0);
         std::thread::scope(|scope| {
@@ -372,7 +458,7 @@ mod tests {
 
     #[test]
     fn failures_and_panics_reach_every_waiter_and_leave_nothing() {
-        let cache = BlockCache::new(1000);
+        let cache = BlockCache::new(1000, 0);
         let barrier = Barrier::new(4);
         std::thread::scope(|scope| {
             for i in 0..4 {

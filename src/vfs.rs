@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use crate::archive::{Archive, FileId, Piece};
 use crate::cache::{Block, BlockCache, CacheStats};
 use crate::error::Result;
-use crate::format::ExtentKind;
+use crate::format::{ArrayInfo, ExtentKind};
 use crate::readahead::Readahead;
 
 /// Inode number; the root is 1, as FUSE has it.
@@ -92,7 +92,8 @@ impl Vfs {
                 }
             }
         }
-        let (archive, cache) = (Arc::new(archive), Arc::new(BlockCache::new(cache_capacity)));
+        let all = archive.index().arrays.iter().map(ArrayInfo::byte_len).fold(0, u64::saturating_add);
+        let (archive, cache) = (Arc::new(archive), Arc::new(BlockCache::new(cache_capacity, all)));
         let readahead = Readahead::new(archive.clone(), cache.clone(), decoders)?;
         Ok(Vfs {
             archive,
@@ -204,13 +205,16 @@ impl Vfs {
             // Within one block nothing needs to be copied.
             Some(piece) if pieces == 1 => {
                 let block = self.block(&piece)?;
-                Ok(reply(&block[piece.skip..piece.skip + piece.length]))
+                let replied = reply(&block[piece.skip..piece.skip + piece.length]);
+                self.cache.served((piece.array, piece.block), &block, piece.length as u64);
+                Ok(replied)
             }
             Some(_) => ASSEMBLED.with_borrow_mut(|bytes| {
                 bytes.clear();
                 self.archive.pieces(file, offset, length, |piece| {
                     let block = self.block(&piece)?;
                     bytes.extend_from_slice(&block[piece.skip..piece.skip + piece.length]);
+                    self.cache.served((piece.array, piece.block), &block, piece.length as u64);
                     Ok(())
                 })?;
                 Ok(reply(bytes))
