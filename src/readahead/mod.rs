@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use crate::archive::{Archive, ArrayId, FileId};
 use crate::cache::BlockCache;
 use crate::error::{Error, Result};
-use streams::Streams;
+use streams::{PAGE, Streams};
 
 /// A window takes at most this share of the cache: several readers share it, and what they
 /// read already stays for a while.
@@ -77,12 +77,12 @@ impl Readahead {
         }
         let archive = &self.shared.archive;
         let entry = archive.file(file);
-        let section_end = archive.section_end(file, read.end - 1);
+        let section_end = archive.section_end(file, (read.start + PAGE).min(read.end - 1));
         let most = self.shared.cache.capacity() / SHARE_OF_CACHE;
         let ahead = lock(&self.streams[file.0 as usize]).read(read, section_end, entry.size, most);
         let Some(ahead) = ahead else { return };
         let length = ahead.range.end - ahead.range.start;
-        archive.will_need(file, ahead.range.clone());
+        archive.will_need(file, ahead.fetch.clone());
         let mut jobs = Vec::new();
         let pieces = archive.pieces(file, ahead.range.start, length, |piece| {
             jobs.push(Job { array: piece.array, block: piece.block, wanted: ahead.wanted.clone() });

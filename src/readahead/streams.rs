@@ -13,10 +13,19 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// How far from a stream's next offset a read may be: what the kernel has under way.
 const NEAR: u64 = 4 << 20;
+/// The same beyond the end of a tensor, where whoever skips the next one begins another
+/// stream: one request that overtook another.
+const NEAR_BEYOND: u64 = 1 << 20;
+/// What the kernel rounds its reads to, both ends.
+pub const PAGE: u64 = 4096;
 /// The first window, once a second read has followed a first.
 const FIRST_WINDOW: u64 = 1 << 20;
-/// The largest.
-const LARGEST_WINDOW: u64 = 64 << 20;
+/// The largest: enough for every core to have a block to decode, and so little that it is
+/// still in the processor's cache when its reader comes.
+const LARGEST_WINDOW: u64 = 8 << 20;
+/// How far the stored bytes are fetched ahead, as decoded bytes: disks and networks like
+/// to have more under way.
+const LARGEST_FETCH: u64 = 64 << 20;
 /// Streams that are remembered in a file: more than a loader has threads.
 const STREAMS: usize = 32;
 
@@ -24,6 +33,8 @@ const STREAMS: usize = 32;
 #[derive(Debug, Clone)]
 pub struct Ahead {
     pub range: Range<u64>,
+    /// What is to be fetched, but not decoded yet; it goes on where the last one ended.
+    pub fetch: Range<u64>,
     /// False once the stream is forgotten: then nobody will come for it.
     pub wanted: Arc<AtomicBool>,
 }
@@ -36,6 +47,8 @@ struct Stream {
     window: u64,
     /// Up to where decoding was asked for.
     ahead: u64,
+    /// Up to where fetching was.
+    fetched: u64,
     /// End of the section of the last read.
     section_end: u64,
     /// Whether the reader went on from one section into the next.
@@ -50,12 +63,16 @@ pub struct Streams(Vec<Stream>);
 impl Streams {
     /// Takes note of a read and says what should be decoded ahead of it.
     ///
-    /// `section_end`: where the tensor ends that holds the read's last byte. A reader
-    /// that has not gone from one tensor into the next is not believed to: whoever wants
-    /// tensors in an order of their own jumps at the end of each.
+    /// `section_end`: where the tensor ends that the read is for (not the one before it,
+    /// of which a page of the kernel's may hold the last bytes). A reader that has not
+    /// gone from one tensor into the next is not believed to: whoever wants tensors in an
+    /// order of their own jumps at the end of each.
     /// `most`: largest window, for want of memory.
     pub fn read(&mut self, read: Range<u64>, section_end: u64, file_size: u64, most: u64) -> Option<Ahead> {
-        let near = |s: &Stream| read.start.abs_diff(s.next) <= NEAR;
+        let near = |s: &Stream| {
+            let limit = if read.start > s.section_end { NEAR_BEYOND } else { NEAR };
+            read.start.abs_diff(s.next) <= limit
+        };
         let nearest =
             self.0.iter().enumerate().filter(|(_, s)| near(s)).min_by_key(|(_, s)| read.start.abs_diff(s.next));
         let Some((i, _)) = nearest else {
@@ -80,7 +97,15 @@ impl Streams {
             forgotten.wanted.store(false, Relaxed);
         }
         let wanted = Arc::new(AtomicBool::new(true));
-        let stream = Stream { next: read.end, window: 0, ahead: read.end, section_end, crosses: false, wanted };
+        let stream = Stream {
+            next: read.end,
+            window: 0,
+            ahead: read.end,
+            fetched: read.end,
+            section_end,
+            crosses: false,
+            wanted,
+        };
         self.0.insert(0, stream);
     }
 }
@@ -88,7 +113,8 @@ impl Streams {
 impl Stream {
     /// Moves the end of what is decoded ahead, half a window at a time.
     fn extend(&mut self, section_end: u64, file_size: u64) -> Option<Ahead> {
-        self.crosses |= self.next > self.section_end;
+        // A page that holds the end of a tensor holds the beginning of the next.
+        self.crosses |= self.next > self.section_end + PAGE;
         self.section_end = section_end;
         let limit = if self.crosses { file_size } else { section_end };
         let from = self.ahead.max(self.next);
@@ -98,7 +124,10 @@ impl Stream {
             return None;
         }
         self.ahead = to;
-        Some(Ahead { range: from..to, wanted: self.wanted.clone() })
+        let fetch_from = self.fetched.max(from);
+        let fetch_to = (self.next + (8 * self.window).min(LARGEST_FETCH)).min(limit).max(fetch_from);
+        self.fetched = fetch_to;
+        Some(Ahead { range: from..to, fetch: fetch_from..fetch_to, wanted: self.wanted.clone() })
     }
 }
 
@@ -124,7 +153,7 @@ mod tests {
         assert_eq!(ranges[0], MIB / 4..MIB / 4 + MIB);
         assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
         let ahead = ranges[ranges.len() - 1].end - 401 * MIB / 8;
-        assert!((32 * MIB..=64 * MIB).contains(&ahead), "{ahead}");
+        assert!((LARGEST_WINDOW / 2..=LARGEST_WINDOW).contains(&ahead), "{ahead}");
     }
 
     #[test]
@@ -149,18 +178,26 @@ mod tests {
                 }
             }
         }
-        assert!(asked.iter().all(|&bytes| bytes > 16 * MIB), "{asked:?}");
+        assert!(asked.iter().all(|&bytes| bytes > 8 * MIB), "{asked:?}");
     }
 
     #[test]
     fn a_tensor_is_not_left_before_the_reader_does() {
         let mut streams = Streams::default();
-        let end = 10 * MIB;
-        let ranges = go(&mut streams, 0, 80, end);
+        let end = 4 * MIB;
+        let ranges = go(&mut streams, 0, 32, end);
         assert_eq!(ranges.iter().map(|r| r.end).max(), Some(end));
         // It goes on into the next, and is believed to do so again.
         let ranges = go(&mut streams, end, 8, 2 * end);
         assert!(ranges.iter().any(|r| r.end > 2 * end), "{ranges:?}");
+    }
+
+    #[test]
+    fn who_skips_a_tensor_is_not_believed_to_go_on() {
+        let mut streams = Streams::default();
+        go(&mut streams, 0, 24, 3 * MIB);
+        let ranges = go(&mut streams, 6 * MIB, 24, 9 * MIB);
+        assert!(ranges.iter().all(|r| r.start >= 6 * MIB && r.end <= 9 * MIB), "{ranges:?}");
     }
 
     #[test]
