@@ -42,6 +42,7 @@ pub mod error;
 pub mod format;
 pub mod mount;
 pub mod ops;
+pub mod readahead;
 pub mod shard;
 pub mod source;
 pub mod vfs;

@@ -2,8 +2,11 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::error::{Error, Result};
 
@@ -16,6 +19,9 @@ pub trait ReadAt: Send + Sync {
 
     /// Fills `buffer` from `offset` on, or fails.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()>;
+
+    /// These bytes will be read soon: fetch them if that can be done without waiting.
+    fn will_need(&self, _range: Range<u64>) {}
 }
 
 /// A local file, read with pread: a file that shrinks or vanishes gives an error
@@ -59,5 +65,11 @@ impl ReadAt for LocalFile {
             }
             _ => Error::io(&self.path, e),
         })
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        let (offset, length) = (range.start as i64, (range.end - range.start) as i64);
+        // Advice: nothing depends on its being taken.
+        let _ = posix_fadvise(&self.file, offset, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
     }
 }

@@ -3,22 +3,27 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use crate::archive::{Archive, FileId, Piece};
-use crate::cache::{BlockCache, CacheStats};
-use crate::error::{Error, Result};
-use crate::format::ExtentKind;
+use crate::cache::{Block, BlockCache, CacheStats};
+use crate::error::Result;
+use crate::format::{ArrayInfo, ExtentKind};
+use crate::readahead::Readahead;
 
 /// Inode number; the root is 1, as FUSE has it.
 pub type Ino = u64;
 pub const ROOT: Ino = 1;
 
 pub struct Vfs {
-    archive: Archive,
-    cache: BlockCache,
+    archive: Arc<Archive>,
+    cache: Arc<BlockCache>,
+    readahead: Readahead,
     nodes: Vec<Node>,
     requests: RequestSizes,
     errors: AtomicU64,
+    /// KiB, once known.
+    kernel_readahead: OnceLock<u32>,
 }
 
 #[derive(Debug)]
@@ -60,8 +65,9 @@ thread_local! {
 
 impl Vfs {
     /// The files of a sole model lie at the root, those of several models each
-    /// in a directory with the model's name.
-    pub fn new(archive: Archive, cache_capacity: u64) -> Vfs {
+    /// in a directory with the model's name. `decoders`: threads that decode ahead of
+    /// readers; none if 0.
+    pub fn new(archive: Archive, cache_capacity: u64, decoders: usize) -> Result<Vfs> {
         let mut nodes = vec![Node::directory(ROOT)];
         let several = archive.models().len() > 1;
         for model in archive.models() {
@@ -86,8 +92,18 @@ impl Vfs {
                 }
             }
         }
-        let cache = BlockCache::new(cache_capacity);
-        Vfs { archive, cache, nodes, requests: RequestSizes::default(), errors: AtomicU64::new(0) }
+        let all = archive.index().arrays.iter().map(ArrayInfo::byte_len).fold(0, u64::saturating_add);
+        let (archive, cache) = (Arc::new(archive), Arc::new(BlockCache::new(cache_capacity, all)));
+        let readahead = Readahead::new(archive.clone(), cache.clone(), decoders)?;
+        Ok(Vfs {
+            archive,
+            cache,
+            readahead,
+            nodes,
+            requests: RequestSizes::default(),
+            errors: AtomicU64::new(0),
+            kernel_readahead: OnceLock::new(),
+        })
     }
 
     pub fn archive(&self) -> &Archive {
@@ -100,6 +116,17 @@ impl Vfs {
 
     pub fn requests(&self) -> &RequestSizes {
         &self.requests
+    }
+
+    /// How far the kernel reads ahead, in KiB, if whoever mounted knows.
+    pub fn kernel_readahead(&self) -> Option<u32> {
+        self.kernel_readahead.get().copied()
+    }
+
+    pub fn set_kernel_readahead(&self, kib: Option<u32>) {
+        if let Some(kib) = kib {
+            let _ = self.kernel_readahead.set(kib);
+        }
     }
 
     /// Reads that failed.
@@ -155,8 +182,10 @@ impl Vfs {
     pub fn read<T>(&self, file: FileId, offset: u64, length: u64, reply: impl FnOnce(&[u8]) -> T) -> Result<T> {
         self.requests.count(length);
         let size = self.archive.file(file).size;
-        let length = length.min(size.saturating_sub(offset));
-        let result = self.read_exact(file, offset.min(size), length, reply);
+        let offset = offset.min(size);
+        let length = length.min(size - offset);
+        self.readahead.read(file, offset..offset + length);
+        let result = self.read_exact(file, offset, length, reply);
         if result.is_err() {
             self.errors.fetch_add(1, Relaxed);
         }
@@ -176,13 +205,16 @@ impl Vfs {
             // Within one block nothing needs to be copied.
             Some(piece) if pieces == 1 => {
                 let block = self.block(&piece)?;
-                Ok(reply(&block[piece.skip..piece.skip + piece.length]))
+                let replied = reply(&block[piece.skip..piece.skip + piece.length]);
+                self.cache.served((piece.array, piece.block), &block, piece.length as u64);
+                Ok(replied)
             }
             Some(_) => ASSEMBLED.with_borrow_mut(|bytes| {
                 bytes.clear();
                 self.archive.pieces(file, offset, length, |piece| {
                     let block = self.block(&piece)?;
                     bytes.extend_from_slice(&block[piece.skip..piece.skip + piece.length]);
+                    self.cache.served((piece.array, piece.block), &block, piece.length as u64);
                     Ok(())
                 })?;
                 Ok(reply(bytes))
@@ -190,7 +222,7 @@ impl Vfs {
         }
     }
 
-    fn block(&self, piece: &Piece) -> Result<std::sync::Arc<crate::cache::Block>, Error> {
+    fn block(&self, piece: &Piece) -> Result<Arc<Block>> {
         let length = self.archive.array(piece.array).bytes_of_block(piece.block) as usize;
         let decode = |out: &mut [u8]| self.archive.decode_block(piece.array, piece.block, out);
         self.cache.get((piece.array, piece.block), length, decode)

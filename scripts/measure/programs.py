@@ -54,12 +54,12 @@ def uninterrupted():
 
 
 @contextmanager
-def mounted(upg_mount, image, point):
+def mounted(upg_mount, image, point, options=()):
     """The image at the mount point; unmounted afterwards, whatever happened."""
     point.mkdir()
     try:
         with uninterrupted():
-            run(upg_mount, image, point)
+            run(upg_mount, image, point, *options)
         stop_if_asked()
         yield point
     finally:

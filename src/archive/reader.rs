@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -229,6 +230,35 @@ impl Archive {
             to.copy_from_slice(&block[piece.skip..piece.skip + piece.length]);
             Ok(())
         })
+    }
+
+    /// Where the extent ends that holds this byte of a file; the byte exists.
+    pub fn section_end(&self, id: FileId, at: u64) -> u64 {
+        let extents = self.extents(self.file(id));
+        let i = extents.partition_point(|extent| extent.offset + extent.length <= at);
+        extents.get(i).map_or(at + 1, |extent| extent.offset + extent.length)
+    }
+
+    /// Has the stored bytes of a range of a file, which lies within it, read ahead if the
+    /// source can do that.
+    pub fn will_need(&self, id: FileId, range: Range<u64>) {
+        let mut stored: Option<Range<u64>> = None;
+        let pieces = self.pieces(id, range.start, range.end - range.start, |piece| {
+            let record = self.index.block(self.array(piece.array).first_block + piece.block);
+            let block = record.offset..record.offset + u64::from(record.length);
+            match &mut stored {
+                // The writer puts neighbours side by side.
+                Some(stored) if stored.end == block.start => stored.end = block.end,
+                _ => {
+                    let before = stored.replace(block);
+                    before.into_iter().for_each(|range| self.source.will_need(range));
+                }
+            }
+            Ok(())
+        });
+        if pieces.is_ok() {
+            stored.into_iter().for_each(|range| self.source.will_need(range));
+        }
     }
 
     /// Cuts a range of a file into the parts of blocks that make it up, in order.

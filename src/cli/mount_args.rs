@@ -6,6 +6,7 @@ use clap::Parser;
 
 use super::args::EXIT_CODES;
 use super::size;
+use crate::mount::KernelReadahead;
 
 /// Show a .upg file as the files of its model: safetensors are decompressed as
 /// they are read.
@@ -50,6 +51,22 @@ pub struct MountArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
 
+    /// Threads that decode ahead of readers; 0 for none [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=256))]
+    pub decoders: Option<u16>,
+
+    /// How far the kernel reads ahead in the mount, in KiB, or auto; needs root
+    #[arg(long, value_name = "KIB", default_value = "auto", value_parser = parse_readahead)]
+    pub readahead_kb: KernelReadahead,
+
+    /// Refuse O_DIRECT: loaders then use the page cache, and several processes share one decode
+    #[arg(long)]
+    pub refuse_direct: bool,
+
+    /// Answer every read with zeros, to measure what the transport alone costs
+    #[arg(long, hide = true)]
+    pub bench_null: bool,
+
     /// Let other users read the mount
     #[arg(long)]
     pub allow_other: bool,
@@ -57,4 +74,11 @@ pub struct MountArgs {
     /// Write the log to this file
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+}
+
+fn parse_readahead(text: &str) -> Result<KernelReadahead, String> {
+    match text {
+        "auto" => Ok(KernelReadahead::Auto),
+        kib => kib.parse().map(KernelReadahead::KiB).map_err(|_| "a number of KiB, or auto".into()),
+    }
 }

@@ -46,6 +46,9 @@ fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
     let mut options = MountOptions::new(mount::check_mountpoint(mountpoint)?, args.cache_size, threads);
     args.options.iter().try_for_each(|list| options.add(list))?;
     options.allow_other |= args.allow_other;
+    options.decoders = args.decoders.map_or_else(cores, usize::from);
+    options.kernel_readahead = args.readahead_kb;
+    (options.refuse_direct, options.null) = (args.refuse_direct, args.bench_null);
     check_log_file(args, &options)?;
 
     if args.foreground {

@@ -19,6 +19,7 @@ use fuser::{
 };
 
 use super::errno::errno;
+use super::options::MountOptions;
 use super::xattr;
 use crate::vfs::{Attributes, Vfs};
 
@@ -29,9 +30,15 @@ const MAX_BACKGROUND: u16 = 64;
 /// What programs should read at a time.
 const BLOCK_SIZE: u32 = 1 << 20;
 
+/// More than a kernel asks for at a time.
+const LARGEST_READ: usize = 16 << 20;
+
 pub struct Adapter {
     vfs: Arc<Vfs>,
     owner: Owner,
+    refuse_direct: bool,
+    /// Zeros to answer with in place of content, if wanted.
+    null: Option<Vec<u8>>,
     /// Hangs up when fuser lets go of the file system.
     _alive: Sender<()>,
 }
@@ -54,8 +61,9 @@ impl Owner {
 
 impl Adapter {
     /// The receiver of `alive` hears when the session is over.
-    pub fn new(vfs: Arc<Vfs>, owner: Owner, alive: Sender<()>) -> Adapter {
-        Adapter { vfs, owner, _alive: alive }
+    pub fn new(vfs: Arc<Vfs>, owner: Owner, options: &MountOptions, alive: Sender<()>) -> Adapter {
+        let null = options.null.then(|| vec![0; LARGEST_READ]);
+        Adapter { vfs, owner, refuse_direct: options.refuse_direct, null, _alive: alive }
     }
 
     fn attr(&self, a: &Attributes) -> FileAttr {
@@ -119,10 +127,12 @@ impl Filesystem for Adapter {
 
     fn open(&self, _: &Request, _: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         guard("open", || {
-            if flags.acc_mode() == OpenAccMode::O_RDONLY {
-                reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
-            } else {
+            if flags.acc_mode() != OpenAccMode::O_RDONLY {
                 reply.error(Errno::EROFS);
+            } else if self.refuse_direct && flags.0 & libc::O_DIRECT != 0 {
+                reply.error(Errno::EINVAL);
+            } else {
+                reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
             }
         });
     }
@@ -140,6 +150,10 @@ impl Filesystem for Adapter {
     ) {
         guard("read", || {
             let Some(file) = self.vfs.file(ino.0) else { return reply.error(Errno::EISDIR) };
+            if let Some(zeros) = &self.null {
+                let left = self.vfs.archive().file(file).size.saturating_sub(offset);
+                return reply.data(&zeros[..left.min(u64::from(size)).min(LARGEST_READ as u64) as usize]);
+            }
             // A short reply would make the kernel shrink the file for everybody:
             // it is the exact length or an error.
             let mut reply = Some(reply);

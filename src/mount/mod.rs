@@ -3,6 +3,7 @@
 mod adapter;
 mod daemon;
 mod errno;
+mod kernel_readahead;
 mod log;
 mod options;
 mod session;
@@ -11,6 +12,7 @@ mod xattr;
 
 pub use adapter::Owner;
 pub use daemon::{Role, daemonise};
+pub use kernel_readahead::KernelReadahead;
 pub use log::init as init_log;
 pub use options::MountOptions;
 pub use session::{check_mountpoint, serve};

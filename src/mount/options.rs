@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use fuser::{Config, MountOption, SessionACL};
 
+use super::kernel_readahead::KernelReadahead;
 use crate::error::{Error, Result};
 
 /// The file system's type is `fuse` or `fuse.upg`, and its source is this; a
@@ -18,6 +19,13 @@ pub struct MountOptions {
     pub cache_size: u64,
     /// FUSE threads.
     pub threads: usize,
+    /// Threads that decode ahead of readers.
+    pub decoders: usize,
+    pub kernel_readahead: KernelReadahead,
+    /// Refuse O_DIRECT, so that loaders fall back on the page cache.
+    pub refuse_direct: bool,
+    /// Answer every read with zeros: what the transport alone costs.
+    pub null: bool,
     pub allow_other: bool,
     /// Added by `-o`.
     extra: Vec<MountOption>,
@@ -25,7 +33,17 @@ pub struct MountOptions {
 
 impl MountOptions {
     pub fn new(mountpoint: PathBuf, cache_size: u64, threads: usize) -> MountOptions {
-        MountOptions { mountpoint, cache_size, threads, allow_other: false, extra: Vec::new() }
+        MountOptions {
+            mountpoint,
+            cache_size,
+            threads,
+            decoders: threads,
+            kernel_readahead: KernelReadahead::Auto,
+            refuse_direct: false,
+            null: false,
+            allow_other: false,
+            extra: Vec::new(),
+        }
     }
 
     /// Takes the comma-separated options of `-o`, as mount(8) and fstab have them.

@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::adapter::{Adapter, Owner};
+use super::kernel_readahead;
 use super::options::MountOptions;
 use super::unmount::{OwnMount, Unmounted};
 use crate::archive::Archive;
@@ -36,16 +37,18 @@ pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf> {
 /// Mounts the archive and serves it until it is unmounted. `ready` is called
 /// once the kernel and we agree; requests are answered from then on.
 pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl FnOnce()) -> Result<()> {
-    let vfs = Arc::new(Vfs::new(archive, options.cache_size));
+    let vfs = Arc::new(Vfs::new(archive, options.cache_size, options.decoders)?);
     let mountpoint = &options.mountpoint;
     let failed = |e: io::Error| explain(mountpoint, e);
 
     // Before the mount, so that no signal can end the process with it in place.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
     let (alive, over) = channel();
-    let session = Session::new(Adapter::new(vfs, owner, alive), mountpoint, &options.config()).map_err(failed)?;
+    let adapter = Adapter::new(vfs.clone(), owner, options, alive);
+    let session = Session::new(adapter, mountpoint, &options.config()).map_err(failed)?;
     let connection = session.as_fd().try_clone_to_owned().map_err(failed)?;
     let mount = Arc::new(OwnMount::new(mountpoint, connection)?);
+    vfs.set_kernel_readahead(kernel_readahead::set(&mount.device(), options.kernel_readahead));
     // fuser 0.18 unmounts by path when its `Mount` is dropped, even if the mount is
     // gone and another has taken its place: it must never be dropped.
     std::mem::forget(session.spawn().map_err(failed)?);

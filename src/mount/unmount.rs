@@ -64,6 +64,11 @@ impl OwnMount {
         Ok(OwnMount { mountpoint: mountpoint.to_path_buf(), connection, device })
     }
 
+    /// `major:minor`.
+    pub(super) fn device(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.device)
+    }
+
     /// Unmounts it if it is still there; None if it was not.
     pub(super) fn detach(&self) -> Result<Option<Unmounted>> {
         let mounts = mountinfo()?;

@@ -38,10 +38,15 @@ fn attributes(vfs: &Vfs, ino: Ino) -> Vec<(&'static str, String)> {
         ("cache.capacity", cache.capacity.to_string()),
         ("decoded.blocks", cache.decoded_blocks.to_string()),
         ("decoded.bytes", cache.decoded_bytes.to_string()),
+        ("ahead.blocks", cache.ahead_blocks.to_string()),
+        ("ahead.wasted", cache.wasted_blocks.to_string()),
         ("requests", requests.join(" ")),
         ("errors", vfs.errors().to_string()),
         ("stats", stats(vfs)),
     ];
+    if let Some(kib) = vfs.kernel_readahead() {
+        all.push(("kernel_readahead_kb", kib.to_string()));
+    }
     if let Some(id) = vfs.file(ino) {
         let (bits, codecs) = vfs.file_coding(id);
         all.push(("codec", codecs.join("+")));
@@ -71,6 +76,8 @@ fn stats(vfs: &Vfs) -> String {
             "capacity": cache.capacity,
         },
         "decoded": { "blocks": cache.decoded_blocks, "bytes": cache.decoded_bytes },
+        "ahead": { "blocks": cache.ahead_blocks, "wasted": cache.wasted_blocks },
+        "kernel_readahead_kb": vfs.kernel_readahead(),
         "requests": requests,
         "errors": vfs.errors(),
     })
