@@ -4,10 +4,12 @@
 //! decodes, without holding any lock, the others wait for it. The budget covers what is
 //! being decoded, too.
 
+mod block;
+mod flight;
+
 use std::collections::{HashMap, VecDeque};
-use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 use memmap2::MmapMut;
@@ -15,26 +17,13 @@ use memmap2::MmapMut;
 use crate::archive::ArrayId;
 use crate::error::{Error, Result};
 
+pub use block::Block;
+use block::{Buffer, MAPPED_FROM};
+use flight::{Flight, Landing};
+
 /// Array and number of the block in it.
 pub type BlockKey = (ArrayId, u32);
 
-/// The bytes of a block. Large ones have a mapping of their own, so that memory
-/// goes back to the system when they do, and none is lost to fragmentation.
-pub struct Block {
-    buffer: Buffer,
-    /// Whether anybody asked for it: false of what was decoded ahead and not read yet.
-    used: AtomicBool,
-    /// Bytes of it that readers were given.
-    served: AtomicU64,
-}
-
-enum Buffer {
-    Heap(Vec<u8>),
-    Mapped(MmapMut),
-}
-
-/// Buffers from this size on are mapped.
-const MAPPED_FROM: usize = 256 << 10;
 /// Mapped buffers kept for the next block: their pages are already there.
 const SPARE_BUFFERS: usize = 8;
 /// Blocks that were read to the end and stay for a while all the same, if such are
@@ -57,20 +46,6 @@ struct State {
     spare: Vec<MmapMut>,
     /// Blocks that were read to the end, the first of them first.
     consumed: VecDeque<BlockKey>,
-}
-
-/// A block that somebody is decoding.
-#[derive(Default)]
-struct Flight {
-    landed: Mutex<Option<Landing>>,
-    changed: Condvar,
-}
-
-#[derive(Clone)]
-enum Landing {
-    Decoded(Arc<Block>),
-    /// Whoever waits tries for itself, and gets the error first-hand.
-    Failed,
 }
 
 #[derive(Default)]
@@ -315,168 +290,9 @@ struct Pilot<'a> {
 impl Drop for Pilot<'_> {
     fn drop(&mut self) {
         self.cache.land(self.key, self.length, &self.landing);
-        *self.flight.landed.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.landing.clone());
-        self.flight.changed.notify_all();
-    }
-}
-
-impl Flight {
-    fn wait(&self) -> Landing {
-        let mut landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(landing) = &*landed {
-                return landing.clone();
-            }
-            landed = self.changed.wait(landed).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-impl Block {
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        match &mut self.buffer {
-            Buffer::Heap(bytes) => bytes,
-            Buffer::Mapped(bytes) => bytes,
-        }
-    }
-}
-
-impl Deref for Block {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match &self.buffer {
-            Buffer::Heap(bytes) => bytes,
-            Buffer::Mapped(bytes) => bytes,
-        }
+        self.flight.land(self.landing.clone());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Barrier;
-
-    fn key(i: u32) -> BlockKey {
-        (ArrayId(0), i)
-    }
-
-    fn fill(byte: u8) -> impl FnOnce(&mut [u8]) -> Result<()> {
-        move |bytes| {
-            bytes.fill(byte);
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn the_least_recently_used_goes_first_and_the_budget_holds() {
-        for length in [10usize, MAPPED_FROM] {
-            let cache = BlockCache::new(3 * length as u64, 0);
-            for i in 0..3 {
-                cache.get(key(i), length, fill(i as u8)).expect("decodes");
-            }
-            cache.get(key(0), length, |_| panic!("cached")).expect("cached");
-            cache.get(key(3), length, fill(3)).expect("decodes");
-            cache.get(key(0), length, |_| panic!("used since")).expect("cached");
-            let block = cache.get(key(1), length, fill(9)).expect("decodes again");
-            assert!(block.iter().all(|&b| b == 9) && block.len() == length);
-            let stats = cache.stats();
-            assert_eq!((stats.hits, stats.misses, stats.evictions), (2, 5, 2));
-            assert_eq!((stats.bytes, stats.decoded_bytes), (3 * length as u64, 5 * length as u64));
-        }
-    }
-
-    #[test]
-    fn a_block_larger_than_the_budget_is_served_and_not_kept() {
-        let cache = BlockCache::new(5, 0);
-        assert_eq!(cache.get(key(0), 6, fill(1)).expect("decodes")[..], [1; 6]);
-        assert_eq!(cache.stats().bytes, 0);
-    }
-
-    #[test]
-    fn what_was_read_to_the_end_makes_room_before_new_memory_is_touched() {
-        let length = MAPPED_FROM as u64;
-        let read = |cache: &BlockCache, i: u32| {
-            let block = cache.get(key(i), length as usize, fill(i as u8)).expect("decodes");
-            assert!(block.iter().all(|&b| b == i as u8));
-            cache.served(key(i), &block, length / 2);
-            cache.served(key(i), &block, length / 2);
-        };
-        for (all, kept) in [(1000 * length, CONSUMED_KEPT as u64 + 1), (100 * length, 100)] {
-            let cache = BlockCache::new(100 * length, all);
-            (0..100).for_each(|i| read(&cache, i));
-            assert_eq!(cache.stats().bytes, kept * length);
-            // What is kept are the last.
-            cache.get(key(99), length as usize, |_| panic!("kept")).expect("kept");
-        }
-    }
-
-    #[test]
-    fn what_is_decoded_ahead_waits_for_its_reader_or_was_wasted() {
-        let cache = BlockCache::new(20, 20);
-        cache.fetch_ahead(key(0), 10, fill(1)).expect("decodes");
-        cache.fetch_ahead(key(0), 10, |_| panic!("there already")).expect("nothing to do");
-        assert_eq!(cache.get(key(0), 10, |_| panic!("decoded ahead")).expect("there")[..], [1; 10]);
-        cache.fetch_ahead(key(1), 10, fill(2)).expect("decodes");
-        assert!(cache.fetch_ahead(key(2), 10, |_| Err(Error::Invalid("on purpose".into()))).is_err());
-        for i in 3..5 {
-            cache.get(key(i), 10, fill(3)).expect("decodes");
-        }
-        let stats = cache.stats();
-        assert_eq!((stats.ahead_blocks, stats.wasted_blocks, stats.hits, stats.misses), (3, 1, 1, 2));
-        // No room while everything is in flight: nobody waits for it, so it is not done.
-        let full = BlockCache::new(10, 20);
-        full.get(key(0), 10, |bytes| {
-            full.fetch_ahead(key(1), 10, |_| panic!("no room"))?;
-            fill(4)(bytes)
-        })
-        .expect("decodes");
-        assert_eq!(full.stats().bytes, 10);
-    }
-
-    #[test]
-    fn many_readers_share_one_decode() {
-        let cache = BlockCache::new(1000, 0);
-        let barrier = Barrier::new(8);
-        let decodes = AtomicU64::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    barrier.wait();
-                    let block = cache.get(key(0), 10, |bytes| {
-                        decodes.fetch_add(1, Relaxed);
-                        std::thread::sleep(std::time::Duration::from_millis(20));
-                        fill(7)(bytes)
-                    });
-                    assert_eq!(block.expect("decodes")[..], [7; 10]);
-                });
-            }
-        });
-        assert_eq!(decodes.into_inner(), 1);
-        assert_eq!(cache.stats().hits, 7);
-    }
-
-    #[test]
-    fn failures_and_panics_reach_every_waiter_and_leave_nothing() {
-        let cache = BlockCache::new(1000, 0);
-        let barrier = Barrier::new(4);
-        std::thread::scope(|scope| {
-            for i in 0..4 {
-                let (cache, barrier) = (&cache, &barrier);
-                scope.spawn(move || {
-                    barrier.wait();
-                    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                        cache.get(key(0), 10, |_| {
-                            std::thread::sleep(std::time::Duration::from_millis(5));
-                            assert!(i > 1, "a panic on purpose");
-                            Err(Error::Invalid("on purpose".into()))
-                        })
-                    }));
-                    assert!(!matches!(result, Ok(Ok(_))));
-                });
-            }
-        });
-        assert!(cache.lock().flights.is_empty());
-        assert_eq!(cache.get(key(0), 10, fill(1)).expect("decodes")[..], [1; 10]);
-    }
-}
+mod tests;

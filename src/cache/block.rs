@@ -1,0 +1,44 @@
+//! The memory of one decoded block.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use memmap2::MmapMut;
+
+/// The bytes of a block. Large ones have a mapping of their own, so that memory
+/// goes back to the system when they do, and none is lost to fragmentation.
+pub struct Block {
+    pub(super) buffer: Buffer,
+    /// Whether anybody asked for it: false of what was decoded ahead and not read yet.
+    pub(super) used: AtomicBool,
+    /// Bytes of it that readers were given.
+    pub(super) served: AtomicU64,
+}
+
+pub(super) enum Buffer {
+    Heap(Vec<u8>),
+    Mapped(MmapMut),
+}
+
+/// Buffers from this size on are mapped.
+pub(super) const MAPPED_FROM: usize = 256 << 10;
+
+impl Block {
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.buffer {
+            Buffer::Heap(bytes) => bytes,
+            Buffer::Mapped(bytes) => bytes,
+        }
+    }
+}
+
+impl Deref for Block {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.buffer {
+            Buffer::Heap(bytes) => bytes,
+            Buffer::Mapped(bytes) => bytes,
+        }
+    }
+}
