@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from measure import loads, programs, tables
@@ -149,12 +149,11 @@ def warm(image):
                 pass
 
 
-def run(given, work):
+def run(given, work, results):
     bench = Bench(given, work)
     bench.make_images()
     patterns = [p for p in given.patterns.split(",") if p in loads.PATTERNS]
     states = ["cold", "warm"] if given.state == "both" else [given.state]
-    results = []
     for state in states:
         for pattern in patterns:
             times = {subject: [] for subject in bench.wanted}
@@ -175,7 +174,6 @@ def run(given, work):
                          median=statistics.median(seconds), bytes=runs[0][1], stats=stats.get(subject))
                 )  # fmt: skip
     progress.clear()
-    return results
 
 
 def show(results):
@@ -194,9 +192,16 @@ def show(results):
 def main():
     given = arguments()
     programs.end_cleanly_on_signals()
-    with ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="upg-bench-", dir=given.work)))
-        results = run(given, work)
+    results = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="upg-bench-", dir=given.work) as work:
+            run(given, Path(work), results)
+    finally:
+        # Also what there is of a run that was stopped.
+        report(given, results)
+
+
+def report(given, results):
     show(results)
     if given.json:
         machine = dict(system=platform.platform(), cpu=cpu(), cores=os.cpu_count())
