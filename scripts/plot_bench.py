@@ -108,7 +108,8 @@ def speed(plt, content, rates):
         axes.set_xticks(range(len(rates)), [f"{rate['asked_bits']:g}" for rate in rates])
         axes.grid(axis="x", visible=False)
         axes.set(xlabel="bits per weight", ylabel=label)
-    panels[1].legend(frameon=False)
+    # Over the bars there is no room that every machine leaves.
+    panels[1].legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
     states = synthetic["states"]
     coder = "no trellis" if states == 1 else f"{states} states"
     title = f"{machine['cpu']}, one thread; {synthetic['dtype']}, {coder}"

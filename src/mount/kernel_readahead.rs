@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// What `--readahead-kb` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelReadahead {
-    /// [`AUTO`] if permitted.
+    /// What suits most loaders, if permitted.
     Auto,
     /// So many KiB, and a warning if that is not permitted.
     KiB(u32),

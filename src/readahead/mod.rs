@@ -1,7 +1,7 @@
 //! Decoding ahead of readers.
 //!
 //! A reader waits for a block, then works on it, then waits for the next; kernel, decoder
-//! and disk would rest in turn. Streams of reads are recognised ([`Streams`]), and a pool
+//! and disk would rest in turn. Streams of reads are recognised (`streams`), and a pool
 //! of threads decodes into the cache what they will ask for next. The threads that answer
 //! the kernel never wait for the pool, except for a block that one of its threads is
 //! decoding already: what is only queued they decode themselves.

@@ -12,7 +12,7 @@ pub struct Sample {
     pub values: Vec<f32>,
     pub row_len: usize,
     pub lanes: usize,
-    /// As those of [`Search`].
+    /// As those of [`super::Search`].
     pub row_scales: Vec<f32>,
     pub column_scales: Vec<f32>,
     pub row_classes: Vec<u8>,
