@@ -225,10 +225,7 @@ impl BlockCache {
             return Ok(Buffer::Heap(vec![0; length]));
         }
         let mut state = self.lock();
-        let spare = state.spare.iter().position(|buffer| buffer.len() == length);
-        if let Some(i) = spare {
-            return Ok(Buffer::Mapped(state.spare.swap_remove(i)));
-        }
+        // Before the spare ones, so that this list is as short as few blocks are in use.
         while state.consumed.len() > CONSUMED_KEPT {
             let consumed = state.consumed.pop_front().and_then(|key| state.blocks.pop(&key));
             let Some(block) = consumed else { continue };
@@ -239,6 +236,10 @@ impl BlockCache {
             {
                 return Ok(Buffer::Mapped(buffer));
             }
+        }
+        let spare = state.spare.iter().position(|buffer| buffer.len() == length);
+        if let Some(i) = spare {
+            return Ok(Buffer::Mapped(state.spare.swap_remove(i)));
         }
         drop(state);
         let mapping = MmapMut::map_anon(length).map_err(|e| Error::io("memory for a block", e))?;

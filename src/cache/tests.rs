@@ -46,6 +46,10 @@ fn what_was_read_to_the_end_makes_room_before_new_memory_is_touched() {
         cache.served(key(i), &block, length / 2);
         cache.served(key(i), &block, length / 2);
     };
+    // A budget that blocks leave before anybody recycles them.
+    let tight = BlockCache::new(3 * length, 1000 * length);
+    (0..100).for_each(|i| read(&tight, i));
+    assert!(tight.lock().consumed.len() <= CONSUMED_KEPT + 1);
     for (all, kept) in [(1000 * length, CONSUMED_KEPT as u64 + 1), (100 * length, 100)] {
         let cache = BlockCache::new(100 * length, all);
         (0..100).for_each(|i| read(&cache, i));
