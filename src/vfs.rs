@@ -9,7 +9,7 @@ use crate::archive::{Archive, FileId, Piece};
 use crate::cache::{Block, BlockCache, CacheStats};
 use crate::error::Result;
 use crate::format::{ArrayInfo, ExtentKind};
-use crate::readahead::Readahead;
+use crate::readahead::{PageCache, PushStats, Readahead};
 
 /// Inode number; the root is 1, as FUSE has it.
 pub type Ino = u64;
@@ -129,6 +129,27 @@ impl Vfs {
         }
     }
 
+    /// Has what is decoded ahead of small reads put into the page cache, too.
+    pub fn push_into(&self, pages: Box<dyn PageCache>) {
+        self.readahead.push_into(pages);
+    }
+
+    /// What was put there; None if nothing is.
+    pub fn push_stats(&self) -> Option<PushStats> {
+        self.readahead.push_stats()
+    }
+
+    /// The inodes of all files, by the files' numbers.
+    pub fn inodes(&self) -> Vec<Ino> {
+        let mut inodes = vec![ROOT; self.archive.index().files.len()];
+        for (i, node) in self.nodes.iter().enumerate() {
+            if let NodeKind::File(id) = node.kind {
+                inodes[id.0 as usize] = i as Ino + 1;
+            }
+        }
+        inodes
+    }
+
     /// Reads that failed.
     pub fn errors(&self) -> u64 {
         self.errors.load(Relaxed)
@@ -178,13 +199,21 @@ impl Vfs {
     }
 
     /// Reads up to `length` bytes from `offset`, as many as the file has, and
-    /// hands them to `reply`, which is not called if anything failed.
-    pub fn read<T>(&self, file: FileId, offset: u64, length: u64, reply: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    /// hands them to `reply`, which is not called if anything failed. `cached`: whether
+    /// the kernel keeps them.
+    pub fn read<T>(
+        &self,
+        file: FileId,
+        offset: u64,
+        length: u64,
+        cached: bool,
+        reply: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
         self.requests.count(length);
         let size = self.archive.file(file).size;
         let offset = offset.min(size);
         let length = length.min(size - offset);
-        self.readahead.read(file, offset..offset + length);
+        self.readahead.read(file, offset..offset + length, cached);
         let result = self.read_exact(file, offset, length, reply);
         if result.is_err() {
             self.errors.fetch_add(1, Relaxed);

@@ -24,11 +24,11 @@ with -f; UPG_LOG=debug makes it longer.
 {EXIT_CODES}"))]
 pub struct MountArgs {
     /// The .upg file
-    #[arg(required_unless_present = "unmount")]
+    #[arg(required_unless_present_any = ["unmount", "watch_connection"])]
     pub file: Option<PathBuf>,
 
     /// An existing directory
-    #[arg(required_unless_present = "unmount")]
+    #[arg(required_unless_present_any = ["unmount", "watch_connection"])]
     pub mountpoint: Option<PathBuf>,
 
     /// Unmount this
@@ -62,6 +62,14 @@ pub struct MountArgs {
     /// Refuse O_DIRECT: loaders then use the page cache, and several processes share one decode
     #[arg(long)]
     pub refuse_direct: bool,
+
+    /// Do not put what is decoded ahead into the page cache before it is asked for
+    #[arg(long)]
+    pub no_push: bool,
+
+    /// Watch over the daemon that started this
+    #[arg(long, hide = true, value_name = "NUMBER")]
+    pub watch_connection: Option<u32>,
 
     /// Answer every read with zeros, to measure what the transport alone costs
     #[arg(long, hide = true)]

@@ -14,6 +14,9 @@ use crate::mount::{self, MountOptions, Owner, Role, Unmounted};
 
 pub fn main() -> ExitCode {
     let args = MountArgs::parse();
+    if let Some(connection) = args.watch_connection {
+        return if mount::watch(connection).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let result = match (&args.unmount, &args.file, &args.mountpoint) {
         (Some(mountpoint), _, _) => unmount(mountpoint),
         (None, Some(file), Some(mountpoint)) => mount(&args, file, mountpoint),
@@ -48,6 +51,8 @@ fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
     options.allow_other |= args.allow_other;
     options.decoders = args.decoders.map_or_else(cores, usize::from);
     options.kernel_readahead = args.readahead_kb;
+    // Not its path, at which another version may lie by now.
+    options.watchdog = (!args.no_push).then(|| "/proc/self/exe".into());
     (options.refuse_direct, options.null) = (args.refuse_direct, args.bench_null);
     check_log_file(args, &options)?;
 

@@ -144,7 +144,7 @@ impl Filesystem for Adapter {
         _: FileHandle,
         offset: u64,
         size: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
@@ -157,7 +157,8 @@ impl Filesystem for Adapter {
             // A short reply would make the kernel shrink the file for everybody:
             // it is the exact length or an error.
             let mut reply = Some(reply);
-            let done = self.vfs.read(file, offset, u64::from(size), |bytes| {
+            let cached = flags.0 & libc::O_DIRECT == 0;
+            let done = self.vfs.read(file, offset, u64::from(size), cached, |bytes| {
                 reply.take().into_iter().for_each(|reply| reply.data(bytes));
             });
             if let (Err(error), Some(reply)) = (done, reply) {

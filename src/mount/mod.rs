@@ -6,8 +6,10 @@ mod errno;
 mod kernel_readahead;
 mod log;
 mod options;
+mod page_cache;
 mod session;
 mod unmount;
+mod watchdog;
 mod xattr;
 
 pub use adapter::Owner;
@@ -17,3 +19,4 @@ pub use log::init as init_log;
 pub use options::MountOptions;
 pub use session::{check_mountpoint, serve};
 pub use unmount::{Unmounted, unmount};
+pub use watchdog::{Watchdog, watch};

@@ -22,6 +22,9 @@ pub struct MountOptions {
     /// Threads that decode ahead of readers.
     pub decoders: usize,
     pub kernel_readahead: KernelReadahead,
+    /// A upg-mount to start as the watchdog, without which nothing is pushed into the page
+    /// cache.
+    pub watchdog: Option<PathBuf>,
     /// Refuse O_DIRECT, so that loaders fall back on the page cache.
     pub refuse_direct: bool,
     /// Answer every read with zeros: what the transport alone costs.
@@ -39,6 +42,7 @@ impl MountOptions {
             threads,
             decoders: threads,
             kernel_readahead: KernelReadahead::Auto,
+            watchdog: None,
             refuse_direct: false,
             null: false,
             allow_other: false,

@@ -14,7 +14,9 @@ use signal_hook::iterator::Signals;
 use super::adapter::{Adapter, Owner};
 use super::kernel_readahead;
 use super::options::MountOptions;
+use super::page_cache::KernelPages;
 use super::unmount::{OwnMount, Unmounted};
+use super::watchdog::Watchdog;
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::vfs::Vfs;
@@ -49,6 +51,7 @@ pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl
     let connection = session.as_fd().try_clone_to_owned().map_err(failed)?;
     let mount = Arc::new(OwnMount::new(mountpoint, connection)?);
     vfs.set_kernel_readahead(kernel_readahead::set(&mount.device(), options.kernel_readahead));
+    let notifier = session.notifier();
     // fuser 0.18 unmounts by path when its `Mount` is dropped, even if the mount is
     // gone and another has taken its place: it must never be dropped.
     std::mem::forget(session.spawn().map_err(failed)?);
@@ -57,6 +60,12 @@ pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl
         .name("signals".into())
         .spawn(move || unmount_on(signals, &for_signals))
         .map_err(failed)?;
+    if let Some(program) = options.watchdog.as_ref().filter(|_| !options.null && options.decoders > 0) {
+        match watchdog(program, &mount) {
+            Ok(watchdog) => vfs.push_into(Box::new(KernelPages::new(notifier, vfs.inodes(), watchdog))),
+            Err(error) => tracing::info!("nothing is pushed into the page cache: {error}"),
+        }
+    }
     ready();
     // Nothing is ever sent; the channel ends with the session.
     let _ = over.recv();
@@ -65,6 +74,13 @@ pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl
     }
     tracing::info!("{}: unmounted", mountpoint.display());
     Ok(())
+}
+
+fn watchdog(program: &Path, mount: &OwnMount) -> Result<Watchdog> {
+    let device = mount.device();
+    let connection = device.strip_prefix("0:").and_then(|minor| minor.parse().ok());
+    let connection = connection.ok_or_else(|| Error::Invalid(format!("{device}: not a device of FUSE's")))?;
+    Watchdog::start(program, connection)
 }
 
 fn unmount_on(mut signals: Signals, mount: &OwnMount) {

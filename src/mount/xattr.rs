@@ -44,6 +44,13 @@ fn attributes(vfs: &Vfs, ino: Ino) -> Vec<(&'static str, String)> {
         ("errors", vfs.errors().to_string()),
         ("stats", stats(vfs)),
     ];
+    if let Some(pushed) = vfs.push_stats() {
+        all.extend([
+            ("pushed.bytes", pushed.bytes.to_string()),
+            ("pushed.hit", pushed.hit.to_string()),
+            ("pushed.wasted", pushed.wasted.to_string()),
+        ]);
+    }
     if let Some(kib) = vfs.kernel_readahead() {
         all.push(("kernel_readahead_kb", kib.to_string()));
     }
@@ -77,6 +84,7 @@ fn stats(vfs: &Vfs) -> String {
         },
         "decoded": { "blocks": cache.decoded_blocks, "bytes": cache.decoded_bytes },
         "ahead": { "blocks": cache.ahead_blocks, "wasted": cache.wasted_blocks },
+        "pushed": vfs.push_stats().map(|p| json!({ "bytes": p.bytes, "hit": p.hit, "wasted": p.wasted })),
         "kernel_readahead_kb": vfs.kernel_readahead(),
         "requests": requests,
         "errors": vfs.errors(),

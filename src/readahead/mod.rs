@@ -6,19 +6,28 @@
 //! the kernel never wait for the pool, except for a block that one of its threads is
 //! decoding already: what is only queued they decode themselves.
 
+mod pressure;
+mod push;
+mod stream;
 mod streams;
 
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::archive::{Archive, ArrayId, FileId};
 use crate::cache::BlockCache;
 use crate::error::{Error, Result};
-use streams::{PAGE, Streams};
+use pressure::Pressure;
+use push::{PushPiece, SMALL_READ};
+use stream::{PAGE, Reader, Seen};
+use streams::Streams;
+
+pub use push::PageCache;
 
 /// A window takes at most this share of the cache: several readers share it, and what they
 /// read already stays for a while.
@@ -36,6 +45,28 @@ struct Shared {
     cache: Arc<BlockCache>,
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// Where decoded bytes can be pushed, if anywhere.
+    pages: OnceLock<Box<dyn PageCache>>,
+    pressure: Pressure,
+    pushed: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    bytes: AtomicU64,
+    hit: AtomicU64,
+    wasted: AtomicU64,
+}
+
+/// Bytes that were pushed into the page cache, and what became of them. The rest waits for
+/// its reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PushStats {
+    pub bytes: u64,
+    /// A reader went past them without asking.
+    pub hit: u64,
+    /// They left the page cache before that, or the reader never came.
+    pub wasted: u64,
 }
 
 #[derive(Default)]
@@ -48,7 +79,8 @@ struct Queue {
 struct Job {
     array: ArrayId,
     block: u32,
-    wanted: Arc<AtomicBool>,
+    reader: Arc<Reader>,
+    push: Option<PushPiece>,
 }
 
 impl Readahead {
@@ -56,7 +88,15 @@ impl Readahead {
     pub fn new(archive: Arc<Archive>, cache: Arc<BlockCache>, threads: usize) -> Result<Readahead> {
         let files = archive.index().files.len();
         let queue = Mutex::new(Queue::default());
-        let shared = Arc::new(Shared { archive, cache, queue, changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            archive,
+            cache,
+            queue,
+            changed: Condvar::new(),
+            pages: OnceLock::new(),
+            pressure: Pressure::default(),
+            pushed: Counters::default(),
+        });
         let mut readahead = Readahead {
             shared,
             threads: Vec::new(),
@@ -70,27 +110,53 @@ impl Readahead {
         Ok(readahead)
     }
 
+    /// From now on, what is decoded ahead of small reads is pushed here.
+    pub fn push_into(&self, pages: Box<dyn PageCache>) {
+        let _ = self.shared.pages.set(pages);
+    }
+
+    /// What was pushed; None if nothing can be.
+    pub fn push_stats(&self) -> Option<PushStats> {
+        let Counters { bytes, hit, wasted } = &self.shared.pushed;
+        let stats = PushStats { bytes: bytes.load(Relaxed), hit: hit.load(Relaxed), wasted: wasted.load(Relaxed) };
+        self.shared.pages.get().map(|_| stats)
+    }
+
     /// To be told of every read, which lies within the file, before it is answered.
-    pub fn read(&self, file: FileId, read: Range<u64>) {
+    /// `cached`: whether the kernel keeps what it reads.
+    pub fn read(&self, file: FileId, read: Range<u64>, cached: bool) {
         if self.threads.is_empty() || read.is_empty() {
             return;
         }
-        let archive = &self.shared.archive;
-        let entry = archive.file(file);
-        let section_end = archive.section_end(file, (read.start + PAGE).min(read.end - 1));
-        let most = self.shared.cache.capacity() / SHARE_OF_CACHE;
-        let ahead = lock(&self.streams[file.0 as usize]).read(read, section_end, entry.size, most);
+        let (archive, shared) = (&self.shared.archive, &self.shared);
+        let seen = Seen {
+            section_end: archive.section_end(file, (read.start + PAGE).min(read.end - 1)),
+            file_size: archive.file(file).size,
+            most: shared.cache.capacity() / SHARE_OF_CACHE,
+            may_push: cached && read.end - read.start <= SMALL_READ && shared.can_push(),
+            read,
+        };
+        let (ahead, settled) = lock(&self.streams[file.0 as usize]).read(&seen);
+        shared.pushed.hit.fetch_add(settled.hit, Relaxed);
+        shared.pushed.wasted.fetch_add(settled.wasted, Relaxed);
         let Some(ahead) = ahead else { return };
-        let length = ahead.range.end - ahead.range.start;
         archive.will_need(file, ahead.fetch.clone());
         let mut jobs = Vec::new();
+        let length = ahead.range.end - ahead.range.start;
         let pieces = archive.pieces(file, ahead.range.start, length, |piece| {
-            jobs.push(Job { array: piece.array, block: piece.block, wanted: ahead.wanted.clone() });
+            let push = ahead.push.as_ref().map(|push| PushPiece {
+                push: push.clone(),
+                reader: ahead.reader.clone(),
+                file,
+                at: piece.at..piece.at + piece.length as u64,
+                skip: piece.skip,
+            });
+            jobs.push(Job { array: piece.array, block: piece.block, reader: ahead.reader.clone(), push });
             Ok(())
         });
         if pieces.is_ok() {
-            lock(&self.shared.queue).jobs.extend(jobs);
-            self.shared.changed.notify_all();
+            lock(&shared.queue).jobs.extend(jobs);
+            shared.changed.notify_all();
         }
     }
 }
@@ -109,7 +175,7 @@ impl Drop for Readahead {
 impl Shared {
     fn work(&self) {
         while let Some(job) = self.next() {
-            if job.wanted.load(Relaxed) && catch_unwind(AssertUnwindSafe(|| self.decode(&job))).is_err() {
+            if job.reader.wanted.load(Relaxed) && catch_unwind(AssertUnwindSafe(|| self.decode(&job))).is_err() {
                 tracing::error!("decoding ahead panicked; the reader will meet the same block");
             }
         }
@@ -129,12 +195,29 @@ impl Shared {
     }
 
     fn decode(&self, job: &Job) {
+        if job.push.as_ref().is_some_and(|piece| !piece.is_wanted()) {
+            return;
+        }
+        let key = (job.array, job.block);
         let length = self.archive.array(job.array).bytes_of_block(job.block) as usize;
         let decode = |out: &mut [u8]| self.archive.decode_block(job.array, job.block, out);
-        if let Err(error) = self.cache.fetch_ahead((job.array, job.block), length, decode) {
+        if let Err(error) = self.cache.fetch_ahead(key, length, decode) {
             // The reader will meet it, and be told.
             tracing::debug!("decoding ahead: {error}");
+            return;
         }
+        let (Some(piece), Some(pages)) = (&job.push, self.pages.get()) else { return };
+        let pushed = self.cache.get(key, length, decode).map_err(io::Error::other).and_then(|block| {
+            piece.store(&**pages, &self.archive, &self.cache, (key, &block))
+        });
+        match pushed {
+            Ok(bytes) => drop(self.pushed.bytes.fetch_add(bytes, Relaxed)),
+            Err(error) => tracing::debug!("pushing: {error}"),
+        }
+    }
+
+    fn can_push(&self) -> bool {
+        self.pages.get().is_some_and(|pages| pages.is_open()) && !self.pressure.is_high()
     }
 }
 

@@ -1,0 +1,136 @@
+//! Pushing decoded bytes into the page cache, ahead of a reader.
+//!
+//! Who maps a file asks for at most 128 KiB at a time, unless root has raised the
+//! kernel's read-ahead, and waits for each answer. What is pushed before it comes is
+//! simply there. Nobody hears of a reader that finds everything, so the last page of
+//! each push is left out: it is asked for, and by that the reader is known to have
+//! come so far.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use super::stream::{KERNEL_WINDOW, PAGE, Reader};
+use crate::archive::{Archive, FileId, Piece};
+use crate::cache::{Block, BlockCache, BlockKey};
+use crate::error::Result;
+
+/// Requests up to this size show that the kernel's read-ahead is what holds a reader back.
+pub const SMALL_READ: u64 = 128 << 10;
+
+/// Where pages go: the page cache of a mount.
+pub trait PageCache: Send + Sync {
+    /// Whether pages may be stored now.
+    fn is_open(&self) -> bool;
+    /// Puts whole pages of a file into the cache; may wait until a request for one of
+    /// them is answered.
+    fn store(&self, file: FileId, offset: u64, pages: &[u8]) -> io::Result<()>;
+}
+
+/// A part of a file that is put into the page cache before its reader comes.
+#[derive(Debug)]
+pub struct Push {
+    /// Whole pages.
+    pub range: Range<u64>,
+    stored: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl Push {
+    pub fn new(range: Range<u64>) -> Push {
+        Push { range, stored: AtomicU64::new(0), stopped: AtomicBool::new(false) }
+    }
+
+    /// Bytes that were put into the page cache.
+    pub fn stored(&self) -> u64 {
+        self.stored.load(Relaxed)
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.stored() == self.range.end - self.range.start
+    }
+
+    /// Nothing more is to be stored; what was.
+    pub fn stop(&self) -> u64 {
+        self.stopped.store(true, Relaxed);
+        self.stored()
+    }
+}
+
+/// The part of a push that one block holds.
+pub struct PushPiece {
+    pub push: Arc<Push>,
+    pub reader: Arc<Reader>,
+    pub file: FileId,
+    /// Its bytes in the file.
+    pub at: Range<u64>,
+    /// Where they begin in the block.
+    pub skip: usize,
+}
+
+impl PushPiece {
+    /// Stores the pages whose last byte lies in this piece; the first of them may begin in
+    /// the block before. Returns the bytes that were stored.
+    pub fn store(
+        &self,
+        pages: &dyn PageCache,
+        archive: &Archive,
+        cache: &BlockCache,
+        (key, block): (BlockKey, &Block),
+    ) -> io::Result<u64> {
+        let first_whole = self.at.start.next_multiple_of(PAGE);
+        let end = (self.at.end / PAGE * PAGE).min(self.push.range.end);
+        // Of a block that the reader has come to already, what the kernel is not yet
+        // reading for it.
+        let next = self.reader.next.load(Relaxed);
+        let from = if next <= first_whole { first_whole } else { (next + KERNEL_WINDOW).next_multiple_of(PAGE) };
+        let mut stored = 0;
+        if end > from {
+            let skip = self.skip + (from - self.at.start) as usize;
+            let whole = &block[skip..skip + (end - from) as usize];
+            stored += self.store_pages(pages, from, whole)?;
+            cache.served(key, block, whole.len() as u64);
+        }
+        let shared = self.at.start / PAGE * PAGE;
+        if shared < first_whole && shared + PAGE <= end {
+            let page = assemble(archive, cache, self.file, shared).map_err(io::Error::other)?;
+            stored += self.store_pages(pages, shared, &page)?;
+        }
+        Ok(stored)
+    }
+
+    /// Whether the reader is still to come by.
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted_from(self.at.end)
+    }
+
+    fn is_wanted_from(&self, offset: u64) -> bool {
+        let stopped = self.push.stopped.load(Relaxed) || !self.reader.wanted.load(Relaxed);
+        !stopped && self.reader.next.load(Relaxed) <= offset
+    }
+
+    fn store_pages(&self, pages: &dyn PageCache, offset: u64, bytes: &[u8]) -> io::Result<u64> {
+        if !self.is_wanted_from(offset) || !pages.is_open() {
+            return Ok(0);
+        }
+        pages.store(self.file, offset, bytes)?;
+        self.push.stored.fetch_add(bytes.len() as u64, Relaxed);
+        Ok(bytes.len() as u64)
+    }
+}
+
+/// A page of which several blocks hold parts.
+fn assemble(archive: &Archive, cache: &BlockCache, file: FileId, offset: u64) -> Result<Vec<u8>> {
+    let mut page = Vec::with_capacity(PAGE as usize);
+    archive.pieces(file, offset, PAGE, |piece: Piece| {
+        let length = archive.array(piece.array).bytes_of_block(piece.block) as usize;
+        let decode = |out: &mut [u8]| archive.decode_block(piece.array, piece.block, out);
+        let key = (piece.array, piece.block);
+        let block = cache.get(key, length, decode)?;
+        page.extend_from_slice(&block[piece.skip..piece.skip + piece.length]);
+        cache.served(key, &block, piece.length as u64);
+        Ok(())
+    })?;
+    Ok(page)
+}
