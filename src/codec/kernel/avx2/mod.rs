@@ -117,6 +117,14 @@ fn load_few(bytes: &[u8]) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn store<const N: usize>(to: &mut [u8], elements: [__m256i; N]) {
+    // Whole lines of the processor's cache.
+    if to.as_ptr().addr().is_multiple_of(LINE) && to.len() == 32 * N && N.is_multiple_of(LINE / 32) {
+        for (to, part) in to.as_chunks_mut::<32>().0.iter_mut().zip(elements) {
+            // SAFETY: 32 bytes, aligned.
+            unsafe { _mm256_stream_si256(to.as_mut_ptr().cast(), part) };
+        }
+        return;
+    }
     for (to, part) in to.chunks_mut(32).zip(elements) {
         match to.first_chunk_mut::<32>() {
             // SAFETY: 32 bytes.
@@ -125,6 +133,8 @@ fn store<const N: usize>(to: &mut [u8], elements: [__m256i; N]) {
         }
     }
 }
+
+const LINE: usize = 64;
 
 #[inline(never)]
 #[target_feature(enable = "avx2")]

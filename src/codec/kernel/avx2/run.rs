@@ -159,6 +159,8 @@ pub unsafe fn run<const G: usize, const N: usize, const TRELLIS: u8, O: Output>(
         whole_step::<G, N, TRELLIS, O>(&shared, &step, &mut groups, &mut words, out);
     }
 
+    // Elements may have gone past the processor's cache; now others may read them.
+    _mm_sfence();
     let mut off = zero;
     for Group { high, low, .. } in groups {
         for h in 0..2 {
