@@ -58,8 +58,11 @@ pub struct RequestSizes([AtomicU64; REQUEST_BOUNDS.len() + 1]);
 
 pub const REQUEST_BOUNDS: [u64; 7] = [4 << 10, 16 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20];
 
+/// Parts in which a read is handed over; more are put together first.
+const MOST_PARTS: usize = 8;
+
 thread_local! {
-    /// Puts together reads that touch several blocks.
+    /// Puts together reads that touch many blocks.
     static ASSEMBLED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -198,16 +201,16 @@ impl Vfs {
         }
     }
 
-    /// Reads up to `length` bytes from `offset`, as many as the file has, and
-    /// hands them to `reply`, which is not called if anything failed. `cached`: whether
-    /// the kernel keeps them.
+    /// Reads up to `length` bytes from `offset`, as many as the file has, and hands them
+    /// to `reply` in parts, which is not called if anything failed. `cached`: whether the
+    /// kernel keeps them.
     pub fn read<T>(
         &self,
         file: FileId,
         offset: u64,
         length: u64,
         cached: bool,
-        reply: impl FnOnce(&[u8]) -> T,
+        reply: impl FnOnce(&[&[u8]]) -> T,
     ) -> Result<T> {
         self.requests.count(length);
         let size = self.archive.file(file).size;
@@ -221,34 +224,38 @@ impl Vfs {
         result
     }
 
-    fn read_exact<T>(&self, file: FileId, offset: u64, length: u64, reply: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        let mut first: Option<Piece> = None;
-        let mut pieces = 0;
+    fn read_exact<T>(&self, file: FileId, offset: u64, length: u64, reply: impl FnOnce(&[&[u8]]) -> T) -> Result<T> {
+        let mut pieces = Vec::with_capacity(MOST_PARTS);
+        let mut count = 0;
         self.archive.pieces(file, offset, length, |piece| {
-            pieces += 1;
-            first.get_or_insert(piece);
+            count += 1;
+            pieces.extend((count <= MOST_PARTS).then_some(piece));
             Ok(())
         })?;
-        match first {
-            None => Ok(reply(&[])),
-            // Within one block nothing needs to be copied.
-            Some(piece) if pieces == 1 => {
-                let block = self.block(&piece)?;
-                let replied = reply(&block[piece.skip..piece.skip + piece.length]);
-                self.cache.served((piece.array, piece.block), &block, piece.length as u64);
-                Ok(replied)
-            }
-            Some(_) => ASSEMBLED.with_borrow_mut(|bytes| {
-                bytes.clear();
-                self.archive.pieces(file, offset, length, |piece| {
-                    let block = self.block(&piece)?;
-                    bytes.extend_from_slice(&block[piece.skip..piece.skip + piece.length]);
-                    self.cache.served((piece.array, piece.block), &block, piece.length as u64);
-                    Ok(())
-                })?;
-                Ok(reply(bytes))
-            }),
+        if count > MOST_PARTS {
+            return self.read_assembled(file, offset, length, |bytes| reply(&[bytes]));
         }
+        let blocks = pieces.iter().map(|piece| self.block(piece)).collect::<Result<Vec<_>>>()?;
+        let parts = blocks.iter().zip(&pieces).map(|(block, piece)| &block[piece.skip..][..piece.length]);
+        let replied = reply(&parts.collect::<Vec<_>>());
+        for (block, piece) in blocks.iter().zip(&pieces) {
+            self.cache.served((piece.array, piece.block), block, piece.length as u64);
+        }
+        Ok(replied)
+    }
+
+    /// The same for a range of many small blocks, which are not held all at a time.
+    fn read_assembled<T>(&self, file: FileId, offset: u64, length: u64, reply: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        ASSEMBLED.with_borrow_mut(|bytes| {
+            bytes.clear();
+            self.archive.pieces(file, offset, length, |piece| {
+                let block = self.block(&piece)?;
+                bytes.extend_from_slice(&block[piece.skip..][..piece.length]);
+                self.cache.served((piece.array, piece.block), &block, piece.length as u64);
+                Ok(())
+            })?;
+            Ok(reply(bytes))
+        })
     }
 
     fn block(&self, piece: &Piece) -> Result<Arc<Block>> {

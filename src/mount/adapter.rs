@@ -6,9 +6,10 @@
 
 use std::ffi::OsStr;
 use std::fs::Metadata;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +21,7 @@ use fuser::{
 
 use super::errno::errno;
 use super::options::MountOptions;
+use super::reply;
 use super::xattr;
 use crate::vfs::{Attributes, Vfs};
 
@@ -39,6 +41,8 @@ pub struct Adapter {
     refuse_direct: bool,
     /// Zeros to answer with in place of content, if wanted.
     null: Option<Vec<u8>>,
+    /// /dev/fuse, once there is a session.
+    device: Arc<OnceLock<OwnedFd>>,
     /// Hangs up when fuser lets go of the file system.
     _alive: Sender<()>,
 }
@@ -60,10 +64,17 @@ impl Owner {
 }
 
 impl Adapter {
-    /// The receiver of `alive` hears when the session is over.
-    pub fn new(vfs: Arc<Vfs>, owner: Owner, options: &MountOptions, alive: Sender<()>) -> Adapter {
+    /// The receiver of `alive` hears when the session is over; `device` is to be /dev/fuse
+    /// before that begins.
+    pub fn new(
+        vfs: Arc<Vfs>,
+        owner: Owner,
+        options: &MountOptions,
+        device: Arc<OnceLock<OwnedFd>>,
+        alive: Sender<()>,
+    ) -> Adapter {
         let null = options.null.then(|| vec![0; LARGEST_READ]);
-        Adapter { vfs, owner, refuse_direct: options.refuse_direct, null, _alive: alive }
+        Adapter { vfs, owner, refuse_direct: options.refuse_direct, null, device, _alive: alive }
     }
 
     fn attr(&self, a: &Attributes) -> FileAttr {
@@ -139,7 +150,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -158,8 +169,8 @@ impl Filesystem for Adapter {
             // it is the exact length or an error.
             let mut reply = Some(reply);
             let cached = flags.0 & libc::O_DIRECT == 0;
-            let done = self.vfs.read(file, offset, u64::from(size), cached, |bytes| {
-                reply.take().into_iter().for_each(|reply| reply.data(bytes));
+            let done = self.vfs.read(file, offset, u64::from(size), cached, |parts| {
+                reply.take().into_iter().for_each(|to| reply::data(self.device.get(), request, to, parts));
             });
             if let (Err(error), Some(reply)) = (done, reply) {
                 tracing::error!("read of {size} bytes at {offset}: {error}");

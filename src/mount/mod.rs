@@ -7,6 +7,7 @@ mod kernel_readahead;
 mod log;
 mod options;
 mod page_cache;
+mod reply;
 mod session;
 mod unmount;
 mod watchdog;

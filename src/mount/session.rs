@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::mpsc::channel;
 
 use fuser::Session;
@@ -46,9 +46,12 @@ pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl
     // Before the mount, so that no signal can end the process with it in place.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
     let (alive, over) = channel();
-    let adapter = Adapter::new(vfs.clone(), owner, options, alive);
+    let device = Arc::new(OnceLock::new());
+    let adapter = Adapter::new(vfs.clone(), owner, options, device.clone(), alive);
     let session = Session::new(adapter, mountpoint, &options.config()).map_err(failed)?;
-    let connection = session.as_fd().try_clone_to_owned().map_err(failed)?;
+    let duplicate = || session.as_fd().try_clone_to_owned().map_err(failed);
+    let connection = duplicate()?;
+    let _ = device.set(duplicate()?);
     let mount = Arc::new(OwnMount::new(mountpoint, connection)?);
     vfs.set_kernel_readahead(kernel_readahead::set(&mount.device(), options.kernel_readahead));
     let notifier = session.notifier();

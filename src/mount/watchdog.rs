@@ -12,7 +12,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
@@ -64,12 +65,12 @@ impl Watchdog {
 
     /// Whether it is still there.
     pub fn is_alive(&self) -> bool {
-        let mut child = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(child.try_wait(), Ok(None))
     }
 
     fn end(&mut self) {
-        let child = self.0.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let child = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -102,16 +103,24 @@ pub fn watch(connection: u32) -> io::Result<()> {
     if io::stdin().read(&mut [0])? == 0 {
         return Ok(()); // it died before we were told to be told
     }
-    let daemon = getppid();
+    let stat = format!("/proc/{}/stat", getppid());
     loop {
         SigSet::from(DAEMON_ENDED).wait()?;
-        if !has_main_thread(&format!("/proc/{daemon}/stat")) {
-            // Of a connection that has gone, the file knows that, and does nothing.
-            let _ = abort.write(b"1");
-            return Ok(());
+        // The signal comes a moment before the thread has ended, and may be anybody's.
+        for _ in 0..CHECKS {
+            if !has_main_thread(&stat) {
+                // Of a connection that has gone, the file knows that, and does nothing.
+                let _ = abort.write(b"1");
+                return Ok(());
+            }
+            std::thread::sleep(CHECK_AGAIN);
         }
     }
 }
+
+/// How often, and how long apart, the watchdog looks for the end that it was told of.
+const CHECKS: u32 = 1000;
+const CHECK_AGAIN: Duration = Duration::from_millis(10);
 
 fn has_main_thread(stat: &str) -> bool {
     // The state follows the name, which is in parentheses and may hold any of them.

@@ -8,9 +8,10 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
+use super::lock;
 use super::stream::{KERNEL_WINDOW, PAGE, Reader};
 use crate::archive::{Archive, FileId, Piece};
 use crate::cache::{Block, BlockCache, BlockKey};
@@ -33,22 +34,29 @@ pub trait PageCache: Send + Sync {
 pub struct Push {
     /// Whole pages.
     pub range: Range<u64>,
-    stored: AtomicU64,
+    /// What of it was stored: two parts of each block at most.
+    stored: Mutex<Vec<Range<u64>>>,
     stopped: AtomicBool,
 }
 
 impl Push {
     pub fn new(range: Range<u64>) -> Push {
-        Push { range, stored: AtomicU64::new(0), stopped: AtomicBool::new(false) }
+        Push { range, stored: Mutex::default(), stopped: AtomicBool::new(false) }
     }
 
     /// Bytes that were put into the page cache.
     pub fn stored(&self) -> u64 {
-        self.stored.load(Relaxed)
+        lock(&self.stored).iter().map(|range| range.end - range.start).sum()
     }
 
-    pub fn is_done(&self) -> bool {
-        self.stored() == self.range.end - self.range.start
+    /// Whether this byte was put there. Whoever asks for it has not found it: the kernel
+    /// does not store a page before a request for it is answered.
+    pub fn has_stored(&self, at: u64) -> bool {
+        lock(&self.stored).iter().any(|range| range.contains(&at))
+    }
+
+    pub fn note_stored(&self, range: Range<u64>) {
+        lock(&self.stored).push(range);
     }
 
     /// Nothing more is to be stored; what was.
@@ -115,7 +123,7 @@ impl PushPiece {
             return Ok(0);
         }
         pages.store(self.file, offset, bytes)?;
-        self.push.stored.fetch_add(bytes.len() as u64, Relaxed);
+        self.push.note_stored(offset..offset + bytes.len() as u64);
         Ok(bytes.len() as u64)
     }
 }

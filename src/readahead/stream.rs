@@ -139,7 +139,7 @@ impl Stream {
             if start >= push.range.end {
                 settled.hit += push.stored();
                 self.pushes.pop_front();
-            } else if start >= push.range.start && push.is_done() {
+            } else if push.has_stored(start) {
                 // It was there, and is not any more: memory is short.
                 settled.wasted = self.abandon();
                 (self.small_reads, self.window) = (READS_BEFORE_PUSH - READS_AFTER_LOSS, 0);
@@ -167,7 +167,8 @@ impl Stream {
     fn push(&mut self, limit: u64) -> Option<Ahead> {
         let behind_last = self.pushes.back().map(|push| push.range.end + PAGE);
         let from = behind_last.unwrap_or(self.next + KERNEL_WINDOW).next_multiple_of(PAGE);
-        let to = (self.next + self.window).min(limit) / PAGE * PAGE;
+        // Two in a window, so that the reader is heard of while it has one before it.
+        let to = (self.next + self.window).min(from + self.window / 2).min(limit) / PAGE * PAGE;
         if to <= from + PAGE || !self.is_due(from, to, limit / PAGE * PAGE) {
             return None;
         }
