@@ -21,6 +21,8 @@ const LARGEST_FETCH: u64 = 64 << 20;
 const READS_BEFORE_PUSH: i32 = 8;
 /// The same after what was pushed was gone before its reader came.
 const READS_AFTER_LOSS: i32 = 256;
+/// The same after the reader had come before most of what was to be pushed.
+const READS_AFTER_LATE: i32 = 128;
 /// What the kernel may be reading for itself in front of a reader: what is pushed begins
 /// behind it.
 pub const KERNEL_WINDOW: u64 = 256 << 10;
@@ -137,7 +139,12 @@ impl Stream {
         let mut settled = Settled::default();
         while let Some(push) = self.pushes.front() {
             if start >= push.range.end {
-                settled.hit += push.stored();
+                let stored = push.stored();
+                settled.hit += stored;
+                if stored < (push.range.end - push.range.start) / 2 {
+                    // The reader is faster than we are, and asking costs less than pushing.
+                    self.small_reads = READS_BEFORE_PUSH - READS_AFTER_LATE;
+                }
                 self.pushes.pop_front();
             } else if push.has_stored(start) {
                 // It was there, and is not any more: memory is short.
