@@ -105,6 +105,12 @@ impl BlockCache {
         self.capacity
     }
 
+    /// Whether a block is here, or on its way.
+    pub fn holds(&self, key: BlockKey) -> bool {
+        let state = self.lock();
+        state.blocks.contains(&key) || state.flights.contains_key(&key)
+    }
+
     /// The block, decoded into `length` bytes by `decode` if it is not here.
     pub fn get(
         &self,

@@ -59,6 +59,11 @@ pub struct MountArgs {
     #[arg(long, value_name = "KIB", default_value = "auto", value_parser = parse_readahead)]
     pub readahead_kb: KernelReadahead,
 
+    /// Keep what is compressed out of the page cache once it is decoded: less memory, but what the
+    /// cache gives up is read from the disk again
+    #[arg(long)]
+    pub drop_compressed: bool,
+
     /// Refuse O_DIRECT: loaders then use the page cache, and several processes share one decode
     #[arg(long)]
     pub refuse_direct: bool,

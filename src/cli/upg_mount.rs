@@ -40,7 +40,10 @@ fn unmount(mountpoint: &Path) -> Result<()> {
 fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
     // Everything that can be wrong is found before anything is mounted, and
     // the image is open before it: the daemon never touches its own mount.
-    let archive = Archive::open(file)?;
+    let mut archive = Archive::open(file)?;
+    if args.drop_compressed {
+        archive.let_go_of_decoded();
+    }
     let owner = Owner::of(&std::fs::metadata(file).with_context(|| file.display().to_string())?);
     let threads = args.threads.map_or_else(cores, usize::from);
     let mut options = MountOptions::new(mount::check_mountpoint(mountpoint)?, args.cache_size, threads);

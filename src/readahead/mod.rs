@@ -82,7 +82,8 @@ impl Readahead {
         let ahead = lock(&self.streams[file.0 as usize]).read(read, section_end, entry.size, most);
         let Some(ahead) = ahead else { return };
         let length = ahead.range.end - ahead.range.start;
-        archive.will_need(file, ahead.fetch.clone());
+        let cache = &self.shared.cache;
+        archive.will_need(file, ahead.fetch.clone(), |array, block| !cache.holds((array, block)));
         let mut jobs = Vec::new();
         let pieces = archive.pieces(file, ahead.range.start, length, |piece| {
             jobs.push(Job { array: piece.array, block: piece.block, wanted: ahead.wanted.clone() });
