@@ -5,5 +5,6 @@ programs upg and upg-mount: converting, mounting, cleaning up
 logits   a model's answers to a text, and how far other answers are from them
 ggml     llama.cpp's quantisers, called in their own compiled library
 machine  what was measured on, and the memory of a process
+random_reader  reads random ranges of a mount and compares them
 tables   markdown, and where a curve reaches a value
 """

@@ -98,14 +98,22 @@ impl Archive {
         self.decoded = Some(Decoded::new(self.index.block_count()));
         // Else it would bring in parts of neighbours that nobody decodes.
         self.source.fetch_no_more_than_asked();
-        self.source.will_not_need(self.size() - TRAILER_LEN - self.index.byte_len()..self.size());
+        self.source.will_not_need(self.index_offset()..self.size());
     }
 
     /// Stored bytes of a block have served their purpose.
     fn done_with(&self, record: u32) {
         if let Some(decoded) = &self.decoded {
-            self.source.will_not_need(decoded.mark(record, |i| self.index.block(i)));
+            let mut range = decoded.mark(record, |i| self.index.block(i));
+            if range.end == self.index_offset() {
+                range.end = self.size();
+            }
+            self.source.will_not_need(range);
         }
+    }
+
+    fn index_offset(&self) -> u64 {
+        self.size() - TRAILER_LEN - self.index.byte_len()
     }
 
     pub fn path(&self) -> &Path {

@@ -40,6 +40,7 @@ fn unmount(mountpoint: &Path) -> Result<()> {
 fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
     // Everything that can be wrong is found before anything is mounted, and
     // the image is open before it: the daemon never touches its own mount.
+    mount::keep_heap_small();
     let mut archive = Archive::open(file)?;
     if args.drop_compressed {
         archive.let_go_of_decoded();

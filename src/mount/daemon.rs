@@ -16,6 +16,22 @@ pub enum Role {
     Child(Daemon),
 }
 
+/// Buffers from this size on are mappings of their own.
+#[cfg(target_env = "gnu")]
+const MAPPED_FROM: i32 = 256 << 10;
+
+/// Has the C library give large buffers back to the system. It raises this bound by itself
+/// once a large buffer was freed, the one of the handshake with the kernel; from then on every
+/// thread's buffers lie in heaps that never shrink, and those for requests, of which nearly
+/// nothing is used, are touched from end to end.
+pub fn keep_heap_small() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt may be called at any time; these are settings that it documents.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM);
+    }
+}
+
 /// The child's line to its parent.
 pub struct Daemon {
     pipe: PipeWriter,
