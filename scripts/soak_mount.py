@@ -2,7 +2,7 @@
 """Read a mount at random for a long time, compare every byte, and watch the memory it takes.
 
 Converts a model losslessly, mounts it, and starts readers, each a process that reads random
-ranges by pread, through a mapping and with O_DIRECT. Exits with 1 if a byte differs, a reader
+ranges by pread, through a mapping and with O_DIRECT. A request is a call, or the touch of a page. Exits with 1 if a byte differs, a reader
 fails, or the daemon ever took more memory than its cache may have and 64 MiB.
 """
 
@@ -130,7 +130,7 @@ def summary(given, memory, outcomes, stats):
 
 
 def show(result):
-    head = ["", "requests", "slowest, ms"]
+    head = ["", "ranges", "slowest request, ms"]
     print(tables.markdown(head, [
         [way, str(count), f"{1e3 * result['slowest'][way]:.0f}"]
         for way, count in result["requests"].items()

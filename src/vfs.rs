@@ -211,6 +211,7 @@ impl Vfs {
             }
             Some(_) => ASSEMBLED.with_borrow_mut(|bytes| {
                 bytes.clear();
+                bytes.reserve_exact(length as usize);
                 self.archive.pieces(file, offset, length, |piece| {
                     let block = self.block(&piece)?;
                     bytes.extend_from_slice(&block[piece.skip..piece.skip + piece.length]);

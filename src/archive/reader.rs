@@ -224,7 +224,10 @@ impl Archive {
         then: impl FnOnce(&[u8]) -> Result<T, Defect>,
     ) -> Result<T> {
         STORED.with_borrow_mut(|stored| {
-            stored.resize(record.length as usize, 0);
+            let length = record.length as usize;
+            // A thread keeps this for good: no more than it needs.
+            stored.reserve_exact(length.saturating_sub(stored.len()));
+            stored.resize(length, 0);
             self.source.read_exact_at(stored, record.offset)?;
             check(stored, record).and_then(|()| then(stored)).map_err(at)
         })

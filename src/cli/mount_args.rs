@@ -47,11 +47,11 @@ pub struct MountArgs {
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = size::parse)]
     pub cache_size: u64,
 
-    /// Threads that answer the kernel [default: one per core]
+    /// Threads that answer the kernel [default: one per core, at most 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
 
-    /// Threads that decode ahead of readers; 0 for none [default: one per core]
+    /// Threads that decode ahead of readers; 0 for none [default: one per core, at most 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=256))]
     pub decoders: Option<u16>,
 

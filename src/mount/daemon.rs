@@ -16,19 +16,19 @@ pub enum Role {
     Child(Daemon),
 }
 
-/// Buffers from this size on are mappings of their own.
-#[cfg(target_env = "gnu")]
-const MAPPED_FROM: i32 = 256 << 10;
-
-/// Has the C library give large buffers back to the system. It raises this bound by itself
-/// once a large buffer was freed, the one of the handshake with the kernel; from then on every
-/// thread's buffers lie in heaps that never shrink, and those for requests, of which nearly
-/// nothing is used, are touched from end to end.
+/// Has the C library give memory back to the system.
+///
+/// By itself it puts large buffers into its heaps once one was freed, as happens after the
+/// handshake with the kernel; then every thread's 16 MiB for a request lie there, touched from
+/// end to end. And it gives threads heaps of their own, each of which stays as large as what its
+/// threads ever had at a time, although one frees what another allocated.
 pub fn keep_heap_small() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt may be called at any time; these are settings that it documents.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM);
+    for (setting, value) in
+        [(libc::M_MMAP_THRESHOLD, 256 << 10), (libc::M_TRIM_THRESHOLD, 1 << 20), (libc::M_ARENA_MAX, 1)]
+    {
+        // SAFETY: mallopt may be called at any time; these are settings that it documents.
+        unsafe { libc::mallopt(setting, value) };
     }
 }
 
