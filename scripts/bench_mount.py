@@ -12,17 +12,15 @@ the mount's pages; of the plain files, everything.
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from measure import loads, programs, tables
+from measure import loads, machine, programs, tables
 from measure.files import Trouble, shards
 from measure.programs import progress, say
 
@@ -129,7 +127,7 @@ class Bench:
                 return None
             result = json.loads(done.stdout)
             if subject in ("3.2", "lossless"):
-                result["stats"] = json.loads(os.getxattr(root, "user.upg.stats"))
+                result["stats"] = programs.stats(root)
             return result
 
 
@@ -204,14 +202,7 @@ def main():
 def report(given, results):
     show(results)
     if given.json:
-        machine = dict(system=platform.platform(), cpu=cpu(), cores=os.cpu_count())
-        content = dict(date=time.strftime("%Y-%m-%d"), machine=machine, command=sys.argv, results=results)
-        given.json.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def cpu():
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+        machine.write_json(given.json, results)
 
 
 if __name__ == "__main__":

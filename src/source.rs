@@ -22,6 +22,13 @@ pub trait ReadAt: Send + Sync {
 
     /// These bytes will be read soon: fetch them if that can be done without waiting.
     fn will_need(&self, _range: Range<u64>) {}
+
+    /// These bytes will not be read again soon: the system need not keep what it can let go
+    /// of without letting go of others.
+    fn will_not_need(&self, _range: Range<u64>) {}
+
+    /// Reads come in no order: fetch what they ask for, and nothing else.
+    fn fetch_no_more_than_asked(&self) {}
 }
 
 /// A local file, read with pread: a file that shrinks or vanishes gives an error
@@ -46,6 +53,14 @@ impl LocalFile {
     pub fn metadata(&self) -> Result<std::fs::Metadata> {
         self.file.metadata().map_err(|e| Error::io(&self.path, e))
     }
+
+    fn advise(&self, range: Range<u64>, advice: PosixFadviseAdvice) {
+        // A length of 0 would mean everything.
+        if !range.is_empty() {
+            // Nothing depends on its being taken.
+            let _ = posix_fadvise(&self.file, range.start as i64, (range.end - range.start) as i64, advice);
+        }
+    }
 }
 
 impl ReadAt for LocalFile {
@@ -68,8 +83,14 @@ impl ReadAt for LocalFile {
     }
 
     fn will_need(&self, range: Range<u64>) {
-        let (offset, length) = (range.start as i64, (range.end - range.start) as i64);
-        // Advice: nothing depends on its being taken.
-        let _ = posix_fadvise(&self.file, offset, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+        self.advise(range, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+    }
+
+    fn will_not_need(&self, range: Range<u64>) {
+        self.advise(range, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
+
+    fn fetch_no_more_than_asked(&self) {
+        self.advise(0..self.size, PosixFadviseAdvice::POSIX_FADV_RANDOM);
     }
 }

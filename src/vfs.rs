@@ -248,6 +248,7 @@ impl Vfs {
     fn read_assembled<T>(&self, file: FileId, offset: u64, length: u64, reply: impl FnOnce(&[u8]) -> T) -> Result<T> {
         ASSEMBLED.with_borrow_mut(|bytes| {
             bytes.clear();
+            bytes.reserve_exact(length as usize);
             self.archive.pieces(file, offset, length, |piece| {
                 let block = self.block(&piece)?;
                 bytes.extend_from_slice(&block[piece.skip..][..piece.length]);

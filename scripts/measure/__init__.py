@@ -1,8 +1,10 @@
-"""What quality.py and compare_lossless.py share. Each module does one thing:
+"""What the scripts share that measure. Each module does one thing:
 
 files    safetensors files of a model: which there are, what lies in them, writing them
 programs upg and upg-mount: converting, mounting, cleaning up
 logits   a model's answers to a text, and how far other answers are from them
 ggml     llama.cpp's quantisers, called in their own compiled library
+machine  what was measured on, and the memory of a process
+random_reader  reads random ranges of a mount and compares them
 tables   markdown, and where a curve reaches a value
 """

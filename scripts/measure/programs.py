@@ -80,6 +80,11 @@ def unmount(upg_mount, point):
     point.rmdir()
 
 
+def stats(root):
+    """What a mount says of itself."""
+    return json.loads(os.getxattr(root, "user.upg.stats"))
+
+
 def end_cleanly_on_signals():
     """Let a signal unwind the program, so that it unmounts and removes its files."""
     for number in SIGNALS:

@@ -1,5 +1,6 @@
 //! A `.upg` file as a whole: opened and read, or written.
 
+mod decoded;
 mod reader;
 mod writer;
 

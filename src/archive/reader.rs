@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::decoded::Decoded;
 use crate::codec::{decode_block, side::Side};
 use crate::error::{Defect, Error, Result};
 use crate::format::{
@@ -30,6 +31,8 @@ pub struct Archive {
     index: Index,
     /// Side blocks, parsed when first needed.
     sides: Vec<OnceLock<Side>>,
+    /// If the system is told what was decoded.
+    decoded: Option<Decoded>,
 }
 
 /// Most bytes that are read at the end in the hope that they hold the index.
@@ -86,7 +89,31 @@ impl Archive {
         }
         let index = Index::parse(file, &trailer, index)?;
         let sides = index.arrays.iter().map(|_| OnceLock::new()).collect();
-        Ok(Archive { source, index, sides })
+        Ok(Archive { source, index, sides, decoded: None })
+    }
+
+    /// From now on, tells the system that it need not keep stored bytes in memory once they
+    /// are decoded.
+    pub fn let_go_of_decoded(&mut self) {
+        self.decoded = Some(Decoded::new(self.index.block_count()));
+        // Else it would bring in parts of neighbours that nobody decodes.
+        self.source.fetch_no_more_than_asked();
+        self.source.will_not_need(self.index_offset()..self.size());
+    }
+
+    /// Stored bytes of a block have served their purpose.
+    fn done_with(&self, record: u32) {
+        if let Some(decoded) = &self.decoded {
+            let mut range = decoded.mark(record, |i| self.index.block(i));
+            if range.end == self.index_offset() {
+                range.end = self.size();
+            }
+            self.source.will_not_need(range);
+        }
+    }
+
+    fn index_offset(&self) -> u64 {
+        self.size() - TRAILER_LEN - self.index.byte_len()
     }
 
     pub fn path(&self) -> &Path {
@@ -142,6 +169,13 @@ impl Archive {
         if block >= array.block_count() || out.len() as u64 != array.bytes_of_block(block) {
             return Err(Error::Invalid(format!("no block {block} of {} bytes in array {}", out.len(), id.0)));
         }
+        self.decode(id, block, out)?;
+        self.done_with(array.first_block + block);
+        Ok(())
+    }
+
+    fn decode(&self, id: ArrayId, block: u32, out: &mut [u8]) -> Result<()> {
+        let array = self.array(id);
         let record = self.index.block(array.first_block + block);
         let at = |defect: Defect| defect.at(self.path(), self.describe(id, block), record.offset);
         match (record.mode, &array.codec) {
@@ -190,7 +224,10 @@ impl Archive {
         then: impl FnOnce(&[u8]) -> Result<T, Defect>,
     ) -> Result<T> {
         STORED.with_borrow_mut(|stored| {
-            stored.resize(record.length as usize, 0);
+            let length = record.length as usize;
+            // A thread keeps this for good: no more than it needs.
+            stored.reserve_exact(length.saturating_sub(stored.len()));
+            stored.resize(length, 0);
             self.source.read_exact_at(stored, record.offset)?;
             check(stored, record).and_then(|()| then(stored)).map_err(at)
         })
@@ -201,10 +238,10 @@ impl Archive {
             return Ok(Cow::Borrowed(side));
         }
         let array = self.array(id);
-        let (Some(params), Some(record)) = (array.codec.symbols(), array.side_block) else {
+        let (Some(params), Some(number)) = (array.codec.symbols(), array.side_block) else {
             return Err(Error::Invalid(format!("array {} has no side block", id.0)));
         };
-        let record = self.index.block(record);
+        let record = self.index.block(number);
         let at = |defect: Defect| {
             let item = self.describe(id, 0).replace("block 0", "side block");
             defect.at(self.path(), item, record.offset)
@@ -213,7 +250,9 @@ impl Archive {
         if u64::from(record.length) > MAX_KEPT_SIDE {
             return Ok(Cow::Owned(side));
         }
-        Ok(Cow::Borrowed(self.sides[id.0 as usize].get_or_init(|| side)))
+        let side = self.sides[id.0 as usize].get_or_init(|| side);
+        self.done_with(number);
+        Ok(Cow::Borrowed(side))
     }
 
     /// Reads from a presented file. Fails if the range leaves the file.
@@ -240,10 +279,13 @@ impl Archive {
     }
 
     /// Has the stored bytes of a range of a file, which lies within it, read ahead if the
-    /// source can do that.
-    pub fn will_need(&self, id: FileId, range: Range<u64>) {
+    /// source can do that: those of the blocks that are `wanted`.
+    pub fn will_need(&self, id: FileId, range: Range<u64>, wanted: impl Fn(ArrayId, u32) -> bool) {
         let mut stored: Option<Range<u64>> = None;
         let pieces = self.pieces(id, range.start, range.end - range.start, |piece| {
+            if !wanted(piece.array, piece.block) {
+                return Ok(());
+            }
             let record = self.index.block(self.array(piece.array).first_block + piece.block);
             let block = record.offset..record.offset + u64::from(record.length);
             match &mut stored {

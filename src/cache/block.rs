@@ -23,7 +23,18 @@ pub(super) enum Buffer {
 /// Buffers from this size on are mapped.
 pub(super) const MAPPED_FROM: usize = 256 << 10;
 
+/// What a block of so many bytes takes of the budget: a heap of blocks that come and go in any
+/// order is never full (it was a tenth larger than what it held).
+pub(super) fn cost(length: usize) -> u64 {
+    let length = length as u64;
+    if length < MAPPED_FROM as u64 { length + length / 8 } else { length }
+}
+
 impl Block {
+    pub(super) fn cost(&self) -> u64 {
+        cost(self.len())
+    }
+
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.buffer {
             Buffer::Heap(bytes) => bytes,

@@ -18,7 +18,7 @@ use crate::archive::ArrayId;
 use crate::error::{Error, Result};
 
 pub use block::Block;
-use block::{Buffer, MAPPED_FROM};
+use block::{Buffer, MAPPED_FROM, cost};
 use flight::{Flight, Landing};
 
 /// Array and number of the block in it.
@@ -43,7 +43,7 @@ struct State {
     /// Of blocks that are being decoded.
     in_flight: u64,
     flights: HashMap<BlockKey, Arc<Flight>>,
-    spare: Vec<MmapMut>,
+    spare: VecDeque<MmapMut>,
     /// Blocks that were read to the end, the first of them first.
     consumed: VecDeque<BlockKey>,
 }
@@ -65,6 +65,7 @@ pub struct CacheStats {
     pub hits: u64,
     pub misses: u64,
     pub evictions: u64,
+    /// What the blocks take of the capacity: a little more than their bytes, if those are few.
     pub bytes: u64,
     pub capacity: u64,
     pub decoded_blocks: u64,
@@ -95,7 +96,7 @@ impl BlockCache {
             bytes: 0,
             in_flight: 0,
             flights: HashMap::new(),
-            spare: Vec::new(),
+            spare: VecDeque::new(),
             consumed: VecDeque::new(),
         };
         BlockCache { state: Mutex::new(state), capacity, recycles: all > capacity, counters: Counters::default() }
@@ -103,6 +104,12 @@ impl BlockCache {
 
     pub fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// Whether a block is here, or on its way.
+    pub fn holds(&self, key: BlockKey) -> bool {
+        let state = self.lock();
+        state.blocks.contains(&key) || state.flights.contains_key(&key)
     }
 
     /// The block, decoded into `length` bytes by `decode` if it is not here.
@@ -123,8 +130,8 @@ impl BlockCache {
                 match state.flights.get(&key) {
                     Some(flight) => flight.clone(),
                     None => {
-                        self.reserve(&mut state, length as u64);
-                        let pilot = self.take_off(&mut state, key, length as u64);
+                        self.reserve(&mut state, cost(length));
+                        let pilot = self.take_off(&mut state, key, cost(length));
                         drop(state);
                         self.counters.misses.fetch_add(1, Relaxed);
                         return self.decode(pilot, Purpose::Asked, length, decode);
@@ -153,10 +160,10 @@ impl BlockCache {
             if state.blocks.contains(&key) || state.flights.contains_key(&key) {
                 return Ok(());
             }
-            if !self.reserve(&mut state, length as u64) {
+            if !self.reserve(&mut state, cost(length)) {
                 return Ok(());
             }
-            self.take_off(&mut state, key, length as u64)
+            self.take_off(&mut state, key, cost(length))
         };
         self.counters.ahead_blocks.fetch_add(1, Relaxed);
         self.decode(pilot, Purpose::Ahead, length, decode).map(|_| ())
@@ -174,29 +181,31 @@ impl BlockCache {
     }
 
     /// Evicts until there is room for so many bytes; false if there is none.
-    fn reserve(&self, state: &mut State, length: u64) -> bool {
-        while state.bytes + state.in_flight + length > self.capacity {
+    fn reserve(&self, state: &mut State, cost: u64) -> bool {
+        while state.bytes + state.in_flight + cost > self.capacity {
             let Some((_, evicted)) = state.blocks.pop_lru() else { return false };
-            state.bytes -= evicted.len() as u64;
+            state.bytes -= evicted.cost();
             self.counters.evictions.fetch_add(1, Relaxed);
             if !evicted.used.load(Relaxed) {
                 self.counters.wasted_blocks.fetch_add(1, Relaxed);
             }
             // Readers may still hold it; then it goes when they let go.
-            if let Some(Block { buffer: Buffer::Mapped(buffer), .. }) = Arc::into_inner(evicted)
-                && state.spare.len() < SPARE_BUFFERS
-            {
-                state.spare.push(buffer);
+            if let Some(Block { buffer: Buffer::Mapped(buffer), .. }) = Arc::into_inner(evicted) {
+                // The oldest may be of a length that nobody asks for again.
+                if state.spare.len() == SPARE_BUFFERS {
+                    state.spare.pop_front();
+                }
+                state.spare.push_back(buffer);
             }
         }
         true
     }
 
-    fn take_off(&self, state: &mut State, key: BlockKey, length: u64) -> Pilot<'_> {
+    fn take_off(&self, state: &mut State, key: BlockKey, cost: u64) -> Pilot<'_> {
         let flight = Arc::new(Flight::default());
         state.flights.insert(key, flight.clone());
-        state.in_flight += length;
-        Pilot { cache: self, key, length, flight, landing: Landing::Failed }
+        state.in_flight += cost;
+        Pilot { cache: self, key, cost, flight, landing: Landing::Failed }
     }
 
     /// The pilot ends the flight on every way out of here, an unwinding panic included.
@@ -229,7 +238,7 @@ impl BlockCache {
         while state.consumed.len() > CONSUMED_KEPT {
             let consumed = state.consumed.pop_front().and_then(|key| state.blocks.pop(&key));
             let Some(block) = consumed else { continue };
-            state.bytes -= block.len() as u64;
+            state.bytes -= block.cost();
             self.counters.evictions.fetch_add(1, Relaxed);
             if let Some(Block { buffer: Buffer::Mapped(buffer), .. }) = Arc::into_inner(block)
                 && buffer.len() == length
@@ -238,8 +247,8 @@ impl BlockCache {
             }
         }
         let spare = state.spare.iter().position(|buffer| buffer.len() == length);
-        if let Some(i) = spare {
-            return Ok(Buffer::Mapped(state.spare.swap_remove(i)));
+        if let Some(buffer) = spare.and_then(|i| state.spare.remove(i)) {
+            return Ok(Buffer::Mapped(buffer));
         }
         drop(state);
         let mapping = MmapMut::map_anon(length).map_err(|e| Error::io("memory for a block", e))?;
@@ -266,14 +275,14 @@ impl BlockCache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn land(&self, key: BlockKey, length: u64, landing: &Landing) {
+    fn land(&self, key: BlockKey, cost: u64, landing: &Landing) {
         let mut state = self.lock();
         state.flights.remove(&key);
-        state.in_flight -= length;
+        state.in_flight -= cost;
         let Landing::Decoded(block) = landing else { return };
         // Whoever asked was served without room, too; then it is not kept.
-        if self.reserve(&mut state, length) {
-            state.bytes += length;
+        if self.reserve(&mut state, cost) {
+            state.bytes += cost;
             state.blocks.put(key, block.clone());
         }
     }
@@ -283,14 +292,14 @@ impl BlockCache {
 struct Pilot<'a> {
     cache: &'a BlockCache,
     key: BlockKey,
-    length: u64,
+    cost: u64,
     flight: Arc<Flight>,
     landing: Landing,
 }
 
 impl Drop for Pilot<'_> {
     fn drop(&mut self) {
-        self.cache.land(self.key, self.length, &self.landing);
+        self.cache.land(self.key, self.cost, &self.landing);
         self.flight.land(self.landing.clone());
     }
 }

@@ -15,7 +15,7 @@ fn fill(byte: u8) -> impl FnOnce(&mut [u8]) -> Result<()> {
 #[test]
 fn the_least_recently_used_goes_first_and_the_budget_holds() {
     for length in [10usize, MAPPED_FROM] {
-        let cache = BlockCache::new(3 * length as u64, 0);
+        let cache = BlockCache::new(3 * cost(length), 0);
         for i in 0..3 {
             cache.get(key(i), length, fill(i as u8)).expect("decodes");
         }
@@ -26,7 +26,7 @@ fn the_least_recently_used_goes_first_and_the_budget_holds() {
         assert!(block.iter().all(|&b| b == 9) && block.len() == length);
         let stats = cache.stats();
         assert_eq!((stats.hits, stats.misses, stats.evictions), (2, 5, 2));
-        assert_eq!((stats.bytes, stats.decoded_bytes), (3 * length as u64, 5 * length as u64));
+        assert_eq!((stats.bytes, stats.decoded_bytes), (3 * cost(length), 5 * length as u64));
     }
 }
 
@@ -61,7 +61,7 @@ fn what_was_read_to_the_end_makes_room_before_new_memory_is_touched() {
 
 #[test]
 fn what_is_decoded_ahead_waits_for_its_reader_or_was_wasted() {
-    let cache = BlockCache::new(20, 20);
+    let cache = BlockCache::new(2 * cost(10), 20);
     cache.fetch_ahead(key(0), 10, fill(1)).expect("decodes");
     cache.fetch_ahead(key(0), 10, |_| panic!("there already")).expect("nothing to do");
     assert_eq!(cache.get(key(0), 10, |_| panic!("decoded ahead")).expect("there")[..], [1; 10]);
@@ -73,13 +73,13 @@ fn what_is_decoded_ahead_waits_for_its_reader_or_was_wasted() {
     let stats = cache.stats();
     assert_eq!((stats.ahead_blocks, stats.wasted_blocks, stats.hits, stats.misses), (3, 1, 1, 2));
     // No room while everything is in flight: nobody waits for it, so it is not done.
-    let full = BlockCache::new(10, 20);
+    let full = BlockCache::new(cost(10), 20);
     full.get(key(0), 10, |bytes| {
         full.fetch_ahead(key(1), 10, |_| panic!("no room"))?;
         fill(4)(bytes)
     })
     .expect("decodes");
-    assert_eq!(full.stats().bytes, 10);
+    assert_eq!(full.stats().bytes, cost(10));
 }
 
 #[test]

@@ -47,17 +47,22 @@ pub struct MountArgs {
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = size::parse)]
     pub cache_size: u64,
 
-    /// Threads that answer the kernel [default: one per core]
+    /// Threads that answer the kernel [default: one per core, at most 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
 
-    /// Threads that decode ahead of readers; 0 for none [default: one per core]
+    /// Threads that decode ahead of readers; 0 for none [default: one per core, at most 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=256))]
     pub decoders: Option<u16>,
 
     /// How far the kernel reads ahead in the mount, in KiB, or auto; needs root
     #[arg(long, value_name = "KIB", default_value = "auto", value_parser = parse_readahead)]
     pub readahead_kb: KernelReadahead,
+
+    /// Keep what is compressed out of the page cache once it is decoded: less memory, but what the
+    /// cache gives up is read from the disk again
+    #[arg(long)]
+    pub drop_compressed: bool,
 
     /// Refuse O_DIRECT: loaders then use the page cache, and several processes share one decode
     #[arg(long)]

@@ -12,6 +12,10 @@ use super::upg::cores;
 use crate::archive::Archive;
 use crate::mount::{self, MountOptions, Owner, Role, Unmounted};
 
+/// Of either kind, unless asked: more than any transport keeps busy, and each has buffers of up
+/// to two blocks beside the cache.
+const MOST_THREADS: usize = 16;
+
 pub fn main() -> ExitCode {
     let args = MountArgs::parse();
     if let Some(connection) = args.watch_connection {
@@ -43,13 +47,18 @@ fn unmount(mountpoint: &Path) -> Result<()> {
 fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
     // Everything that can be wrong is found before anything is mounted, and
     // the image is open before it: the daemon never touches its own mount.
-    let archive = Archive::open(file)?;
+    mount::keep_heap_small();
+    let mut archive = Archive::open(file)?;
+    if args.drop_compressed {
+        archive.let_go_of_decoded();
+    }
     let owner = Owner::of(&std::fs::metadata(file).with_context(|| file.display().to_string())?);
-    let threads = args.threads.map_or_else(cores, usize::from);
+    let default = cores().min(MOST_THREADS);
+    let threads = args.threads.map_or(default, usize::from);
     let mut options = MountOptions::new(mount::check_mountpoint(mountpoint)?, args.cache_size, threads);
     args.options.iter().try_for_each(|list| options.add(list))?;
     options.allow_other |= args.allow_other;
-    options.decoders = args.decoders.map_or_else(cores, usize::from);
+    options.decoders = args.decoders.map_or(default, usize::from);
     options.kernel_readahead = args.readahead_kb;
     // Not its path, at which another version may lie by now.
     options.watchdog = (!args.no_push).then(|| "/proc/self/exe".into());

@@ -16,6 +16,22 @@ pub enum Role {
     Child(Daemon),
 }
 
+/// Has the C library give memory back to the system.
+///
+/// By itself it puts large buffers into its heaps once one was freed, as happens after the
+/// handshake with the kernel; then every thread's 16 MiB for a request lie there, touched from
+/// end to end. And it gives threads heaps of their own, each of which stays as large as what its
+/// threads ever had at a time, although one frees what another allocated.
+pub fn keep_heap_small() {
+    #[cfg(target_env = "gnu")]
+    for (setting, value) in
+        [(libc::M_MMAP_THRESHOLD, 256 << 10), (libc::M_TRIM_THRESHOLD, 1 << 20), (libc::M_ARENA_MAX, 1)]
+    {
+        // SAFETY: mallopt may be called at any time; these are settings that it documents.
+        unsafe { libc::mallopt(setting, value) };
+    }
+}
+
 /// The child's line to its parent.
 pub struct Daemon {
     pipe: PipeWriter,

@@ -14,7 +14,7 @@ mod watchdog;
 mod xattr;
 
 pub use adapter::Owner;
-pub use daemon::{Role, daemonise};
+pub use daemon::{Role, daemonise, keep_heap_small};
 pub use kernel_readahead::KernelReadahead;
 pub use log::init as init_log;
 pub use options::MountOptions;

@@ -140,7 +140,7 @@ impl Readahead {
         shared.pushed.hit.fetch_add(settled.hit, Relaxed);
         shared.pushed.wasted.fetch_add(settled.wasted, Relaxed);
         let Some(ahead) = ahead else { return };
-        archive.will_need(file, ahead.fetch.clone());
+        archive.will_need(file, ahead.fetch.clone(), |array, block| !shared.cache.holds((array, block)));
         let mut jobs = Vec::new();
         let length = ahead.range.end - ahead.range.start;
         let pieces = archive.pieces(file, ahead.range.start, length, |piece| {

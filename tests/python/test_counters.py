@@ -99,7 +99,9 @@ def test_second_read_decodes_nothing(mixed, mixed_lossy, mount):
         assert first["decoded"]["bytes"] >= 0.9 * len(first_bytes)
         asked = first["cache"]["misses"] + first["ahead"]["blocks"]
         assert asked >= first["decoded"]["blocks"] > 10
-        assert first["cache"]["bytes"] == first["decoded"]["bytes"] <= first["cache"]["capacity"]
+        # Small blocks count for a little more than their bytes.
+        assert 1 <= first["cache"]["bytes"] / first["decoded"]["bytes"] <= 1.125
+        assert first["cache"]["bytes"] <= first["cache"]["capacity"]
 
         drop_page_cache(path)
         assert path.read_bytes() == first_bytes

@@ -1,0 +1,44 @@
+"""What was measured on, and how much memory a process takes."""
+
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+
+def describe():
+    return dict(system=platform.platform(), cpu=cpu(), cores=os.cpu_count())
+
+
+def cpu():
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def write_json(path, results):
+    """What was measured, with machine, date and command."""
+    content = dict(date=time.strftime("%Y-%m-%d"), machine=describe(), command=sys.argv, results=results)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def daemon_of(point):
+    """The id of the upg-mount that serves this mount point."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # gone meanwhile
+        if command[0].endswith(b"upg-mount") and os.fsencode(point) in command:
+            return int(entry.name)
+    raise ProcessLookupError(f"no upg-mount serves {point}")
+
+
+def memory(pid):
+    """VmRSS, RssAnon, VmHWM and the like of a process, in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    pairs = (line.split(":", 1) for line in lines if line.endswith(" kB"))
+    return {name: int(value.split()[0]) << 10 for name, value in pairs}
