@@ -21,8 +21,10 @@ const LARGEST_FETCH: u64 = 64 << 20;
 const READS_BEFORE_PUSH: i32 = 8;
 /// The same after what was pushed was gone before its reader came.
 const READS_AFTER_LOSS: i32 = 256;
-/// The same after the reader had come before most of what was to be pushed.
+/// The same after the reader had come before most of what was to be pushed; twice as many
+/// each time that it does again.
 const READS_AFTER_LATE: i32 = 128;
+const MOST_READS_AFTER_LATE: i32 = 1 << 14;
 /// What the kernel may be reading for itself in front of a reader: what is pushed begins
 /// behind it.
 pub const KERNEL_WINDOW: u64 = 256 << 10;
@@ -87,6 +89,8 @@ pub(super) struct Stream {
     crosses: bool,
     /// Reads in a row that a push may have saved.
     small_reads: i32,
+    /// How many must follow after the reader has overtaken a push.
+    reads_after_late: i32,
     /// What was pushed or will be, and the reader has not passed.
     pushes: VecDeque<Arc<Push>>,
 }
@@ -104,6 +108,7 @@ impl Stream {
             fetched: next,
             crosses: false,
             small_reads: i32::from(seen.may_push),
+            reads_after_late: READS_AFTER_LATE,
             pushes: VecDeque::new(),
         }
     }
@@ -143,7 +148,10 @@ impl Stream {
                 settled.hit += stored;
                 if stored < (push.range.end - push.range.start) / 2 {
                     // The reader is faster than we are, and asking costs less than pushing.
-                    self.small_reads = READS_BEFORE_PUSH - READS_AFTER_LATE;
+                    self.small_reads = READS_BEFORE_PUSH - self.reads_after_late;
+                    self.reads_after_late = (2 * self.reads_after_late).min(MOST_READS_AFTER_LATE);
+                } else {
+                    self.reads_after_late = READS_AFTER_LATE;
                 }
                 self.pushes.pop_front();
             } else if push.has_stored(start) {

@@ -185,3 +185,15 @@ fn pushes_for_a_forgotten_stream_are_wasted() {
     }
     assert_eq!(wasted + settled.hit, bytes);
 }
+
+#[test]
+fn a_reader_that_overtakes_the_pushes_is_pushed_for_less_and_less() {
+    let mut streams = Streams::default();
+    let pushes = |streams: &mut Streams, reads: Range<u64>| {
+        // Nothing of what is asked for is ever stored in time.
+        reads.filter(|&i| streams.read(&small(i * SMALL)).0.is_some_and(|ahead| ahead.push.is_some())).count()
+    };
+    let first = pushes(&mut streams, 0..1000);
+    let later = pushes(&mut streams, 1000..10_000);
+    assert!(first > 4 && later < 9 * first / 4, "{first} {later}");
+}
