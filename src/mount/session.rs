@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 
 use fuser::Session;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};

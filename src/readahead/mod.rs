@@ -207,9 +207,11 @@ impl Shared {
             return;
         }
         let (Some(piece), Some(pages)) = (&job.push, self.pages.get()) else { return };
-        let pushed = self.cache.get(key, length, decode).map_err(io::Error::other).and_then(|block| {
-            piece.store(&**pages, &self.archive, &self.cache, (key, &block))
-        });
+        let pushed = self
+            .cache
+            .get(key, length, decode)
+            .map_err(io::Error::other)
+            .and_then(|block| piece.store(&**pages, &self.archive, &self.cache, (key, &block)));
         match pushed {
             Ok(bytes) => drop(self.pushed.bytes.fetch_add(bytes, Relaxed)),
             Err(error) => tracing::debug!("pushing: {error}"),

@@ -167,9 +167,8 @@ fn what_is_gone_before_its_reader_comes_stops_the_pushes_for_a_while() {
 fn nothing_is_pushed_beyond_a_tensor_that_the_reader_may_leave() {
     let mut streams = Streams::default();
     let end = 10 * MIB + 12_345;
-    let pushes = (0..end / SMALL).filter_map(|i| {
-        streams.read(&Seen { section_end: end, ..small(i * SMALL) }).0.and_then(|ahead| ahead.push)
-    });
+    let pushes = (0..end / SMALL)
+        .filter_map(|i| streams.read(&Seen { section_end: end, ..small(i * SMALL) }).0.and_then(|ahead| ahead.push));
     let farthest = pushes.map(|push| push.range.end).max().expect("something is pushed");
     assert!(farthest <= end && farthest > end - MIB, "{farthest}");
 }

@@ -117,7 +117,9 @@ fn load_few(bytes: &[u8]) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn store<const N: usize>(to: &mut [u8], elements: [__m256i; N]) {
-    // Whole lines of the processor's cache.
+    // Whole lines go past the processor's cache: a block is larger than what is near, and who has
+    // read the one before in its place, another core, would have to give up each line first. In
+    // a mount that took as long as decoding.
     if to.as_ptr().addr().is_multiple_of(LINE) && to.len() == 32 * N && N.is_multiple_of(LINE / 32) {
         for (to, part) in to.as_chunks_mut::<32>().0.iter_mut().zip(elements) {
             // SAFETY: 32 bytes, aligned.

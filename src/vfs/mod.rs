@@ -1,5 +1,7 @@
 //! The files of an archive as a tree of inodes. Knows nothing of FUSE.
 
+mod requests;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,6 +12,7 @@ use crate::cache::{Block, BlockCache, CacheStats};
 use crate::error::Result;
 use crate::format::{ArrayInfo, ExtentKind};
 use crate::readahead::{PageCache, PushStats, Readahead};
+pub use requests::RequestSizes;
 
 /// Inode number; the root is 1, as FUSE has it.
 pub type Ino = u64;
@@ -51,12 +54,6 @@ pub struct Attributes {
     /// Hard links: of a directory, 2 and one per subdirectory.
     pub links: u32,
 }
-
-/// How many reads were of at most so many bytes.
-#[derive(Default)]
-pub struct RequestSizes([AtomicU64; REQUEST_BOUNDS.len() + 1]);
-
-pub const REQUEST_BOUNDS: [u64; 7] = [4 << 10, 16 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20];
 
 /// Parts in which a read is handed over; more are put together first.
 const MOST_PARTS: usize = 8;
@@ -312,16 +309,4 @@ fn add_directory(nodes: &mut Vec<Node>, parent: Ino, name: &str) -> Ino {
         return ino;
     }
     add(nodes, parent, name, Node::directory(parent))
-}
-
-impl RequestSizes {
-    fn count(&self, length: u64) {
-        self.0[REQUEST_BOUNDS.partition_point(|&bound| bound < length)].fetch_add(1, Relaxed);
-    }
-
-    /// Upper bound of each class, None for the last, and its count.
-    pub fn counts(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
-        let bounds = REQUEST_BOUNDS.into_iter().map(Some).chain([None]);
-        bounds.zip(self.0.iter().map(|count| count.load(Relaxed)))
-    }
 }
