@@ -51,6 +51,7 @@ def arguments():
     add("--runs", type=int, default=5, help="of each; medians are shown [5]")
     add("--mount-options", default="", help="more options of upg-mount")
     add("--work", type=Path, metavar="DIR", help="for images and mounts [the system's place]")
+    add("--images", type=Path, metavar="DIR", help="keep the images here, and use those that are there")
     add("--bin", type=Path, metavar="DIR", help="where upg and upg-mount are [target/release]")
     add("--json", type=Path, metavar="FILE", help="write everything here, too")
     return parser.parse_args()
@@ -61,29 +62,33 @@ class Bench:
         self.given, self.work = given, work
         self.upg, self.upg_mount = programs.find(given.bin)
         self.images = {"plain": given.model}
+        self.place = given.images or work
         self.wanted = [s for s in SUBJECTS if s in given.subjects.split(",")]
 
     def make_images(self):
         model = self.given.model.resolve()
+        self.place.mkdir(parents=True, exist_ok=True)
         for subject in list(self.wanted):
             progress(f"making {subject}")
-            image = self.work / f"{subject}.img"
+            image = self.place / f"{subject}.img"
             if subject in ("3.2", "lossless"):
                 options = ["--lossless"] if subject == "lossless" else ["--bits", subject]
-                out = self.work / subject
-                programs.convert(self.upg, model, out, options)
+                out = self.place / subject
+                if not out.exists():
+                    programs.convert(self.upg, model, out, options)
                 self.images[subject] = next(out.glob("*.upg"))
             elif subject == "zeros":
                 self.images[subject] = self.images.get("3.2") or self.images["lossless"]
             elif subject in ("squashfs", "squashfuse"):
                 if not self.has(subject, "mksquashfs", subject == "squashfuse" and "squashfuse"):
                     continue
-                self.images[subject] = image = self.work / "squashfs.img"
+                self.images[subject] = image = self.place / "squashfs.img"
                 if not image.exists():
                     programs.run("mksquashfs", model, image, "-comp", "zstd", "-b", "1M", "-quiet", "-no-progress")
             elif subject == "dwarfs" and self.has(subject, "mkdwarfs", "dwarfs"):
                 self.images[subject] = image
-                programs.run("mkdwarfs", "-i", model, "-o", image)
+                if not image.exists():
+                    programs.run("mkdwarfs", "-i", model, "-o", image)
 
     def has(self, subject, *tools):
         missing = [tool for tool in tools if tool and not shutil.which(tool)]

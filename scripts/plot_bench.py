@@ -117,6 +117,13 @@ def speed(plt, content, rates):
     return figure
 
 
+def save(figure, path):
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
+    # A line per element is enough: matplotlib leaves blanks at their ends.
+    path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
+    print(path)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -140,11 +147,7 @@ def main():
         if with_speeds:
             figures["speed"] = speed(plt, *with_speeds[0])
         for name, figure in figures.items():
-            path = arguments.output / f"{name}.svg"
-            figure.savefig(path, metadata={"Date": None, "Creator": None})
-            # A line per element is enough: matplotlib leaves blanks at their ends.
-            path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
-            print(path)
+            save(figure, arguments.output / f"{name}.svg")
 
 
 if __name__ == "__main__":
