@@ -83,12 +83,11 @@ class Bench:
                 if not self.has(subject, "mksquashfs", subject == "squashfuse" and "squashfuse"):
                     continue
                 self.images[subject] = image = self.place / "squashfs.img"
-                if not image.exists():
-                    programs.run("mksquashfs", model, image, "-comp", "zstd", "-b", "1M", "-quiet", "-no-progress")
+                options = ["-comp", "zstd", "-b", "1M", "-quiet", "-no-progress"]
+                make(image, lambda out: programs.run("mksquashfs", model, out, *options))
             elif subject == "dwarfs" and self.has(subject, "mkdwarfs", "dwarfs"):
                 self.images[subject] = image
-                if not image.exists():
-                    programs.run("mkdwarfs", "-i", model, "-o", image)
+                make(image, lambda out: programs.run("mkdwarfs", "-i", model, "-o", out))
 
     def has(self, subject, *tools):
         missing = [tool for tool in tools if tool and not shutil.which(tool)]
@@ -134,6 +133,15 @@ class Bench:
             if subject in ("3.2", "lossless"):
                 result["stats"] = programs.stats(root)
             return result
+
+
+def make(image, write):
+    """An image that is whole if it is there, as it may be used again."""
+    if not image.exists():
+        unfinished = image.with_suffix(".unfinished")
+        unfinished.unlink(missing_ok=True)
+        write(unfinished)
+        unfinished.rename(image)
 
 
 def forget():

@@ -2,8 +2,9 @@
 """Read a mount at random for a long time, compare every byte, and watch the memory it takes.
 
 Converts a model losslessly, mounts it, and starts readers, each a process that reads random
-ranges by pread, through a mapping and with O_DIRECT. A request is a call, or the touch of a page. Exits with 1 if a byte differs, a reader
-fails, or the daemon ever took more memory than its cache may have and 64 MiB.
+ranges by pread, through a mapping and with O_DIRECT. A request is a call, or the touch of a
+page. Exits with 1 if a byte differs, a reader fails, or the daemon ever took more memory than
+its cache may have and 64 MiB.
 """
 
 import argparse
@@ -26,7 +27,6 @@ examples:
       --mount-options='--threads 64 --drop-compressed'
 """
 ALLOWANCE = 64 << 20  # beside the cache
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def arguments():
@@ -37,7 +37,7 @@ def arguments():
     add("model", type=Path, help="directory with safetensors")
     add("--seconds", type=float, default=300, help="how long [300]")
     add("--readers", type=int, default=64, help="processes [64]")
-    add("--cache-size", type=size, default="512MiB", metavar="SIZE", help="of the mount [512MiB]")
+    add("--cache-size", default="512MiB", metavar="SIZE", help="of the mount [512MiB]")
     add("--mount-options", default="", help="more options of upg-mount")
     add("--image", type=Path, metavar="FILE", help="the model as lossless .upg, if there is one")
     add("--seed", type=int, default=1, help="of the random ranges [1]")
@@ -45,14 +45,6 @@ def arguments():
     add("--bin", type=Path, metavar="DIR", help="where upg and upg-mount are [target/release]")
     add("--json", type=Path, metavar="FILE", help="write everything here, too")
     return parser.parse_args()
-
-
-def size(text):
-    number = text.removesuffix("B").removesuffix("i")
-    unit = number.lstrip("0123456789")
-    if not number[: len(number) - len(unit)] or unit not in UNITS:
-        raise argparse.ArgumentTypeError(f"{text}: not a size, such as 512MiB")
-    return int(number[: len(number) - len(unit)]) * UNITS[unit]
 
 
 def start_readers(given, root, readers):
@@ -100,7 +92,7 @@ def run(given, work):
         progress("converting")
         programs.convert(upg, given.model.resolve(), work / "image", ["--lossless"])
         image = next((work / "image").glob("*.upg"))
-    options = ["--cache-size", str(given.cache_size), *given.mount_options.split()]
+    options = ["--cache-size", given.cache_size, *given.mount_options.split()]
     with programs.mounted(upg_mount, image, work / "mnt", options) as root:
         daemon = machine.daemon_of(root)
         readers = []
@@ -119,13 +111,14 @@ def run(given, work):
 
 def summary(given, memory, outcomes, stats):
     done = [o for o in outcomes if "requests" in o]
+    budget = stats["cache"]["capacity"]
     per_way = lambda key, join: {w: join(o[key][w] for o in done) for w in random_reader.WAYS if done}
     return dict(
         readers=given.readers, seconds=given.seconds,
         requests=per_way("requests", sum), slowest=per_way("slowest", max),
         bytes=sum(o["bytes"] for o in done), late=sum(o["late"] for o in done),
         wrong=[o["wrong"] for o in outcomes if o["wrong"]],
-        budget=given.cache_size, allowed=given.cache_size + ALLOWANCE, memory=memory, stats=stats,
+        budget=budget, allowed=budget + ALLOWANCE, memory=memory, stats=stats,
     )  # fmt: skip
 
 

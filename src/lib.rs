@@ -34,6 +34,7 @@
 #![deny(unsafe_code)]
 
 pub mod archive;
+pub mod blocks;
 pub mod cache;
 pub mod cli;
 pub mod codec;

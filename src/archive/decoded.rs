@@ -40,28 +40,30 @@ impl Decoded {
             block.offset..block.offset + u64::from(block.length)
         };
         let own = stored(i);
-        let mut range = own.clone();
-        for below in (i.saturating_sub(NEIGHBOURS)..i).rev() {
-            let block = stored(below);
-            if block.is_empty() {
-                continue;
+        let below = (i.saturating_sub(NEIGHBOURS)..i).rev();
+        let above = i + 1..self.count.min(i + 1 + NEIGHBOURS);
+        let start = self.reach(below, own.start, stored, |block, edge| (block.end == edge).then_some(block.start));
+        let end = self.reach(above, own.end, stored, |block, edge| (block.start == edge).then_some(block.end));
+        start..end
+    }
+
+    /// How far decoded neighbours go on from an edge: `on` gives a block's other edge if it
+    /// begins at this one.
+    fn reach(
+        &self,
+        neighbours: impl Iterator<Item = u32>,
+        from: u64,
+        stored: impl Fn(u32) -> Range<u64>,
+        on: impl Fn(Range<u64>, u64) -> Option<u64>,
+    ) -> u64 {
+        let mut edge = from;
+        for (i, block) in neighbours.map(|i| (i, stored(i))).filter(|(_, block)| !block.is_empty()) {
+            match on(block, edge).filter(|_| self.has(i) && edge.abs_diff(from) < REACH) {
+                Some(next) => edge = next,
+                None => break,
             }
-            if !self.has(below) || block.end != range.start || own.start - range.start >= REACH {
-                break;
-            }
-            range.start = block.start;
         }
-        for above in i + 1..self.count.min(i + 1 + NEIGHBOURS) {
-            let block = stored(above);
-            if block.is_empty() {
-                continue;
-            }
-            if !self.has(above) || block.start != range.end || range.end - own.end >= REACH {
-                break;
-            }
-            range.end = block.end;
-        }
-        range
+        edge
     }
 }
 

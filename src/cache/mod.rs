@@ -6,6 +6,7 @@
 
 mod block;
 mod flight;
+mod stats;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -20,6 +21,8 @@ use crate::error::{Error, Result};
 pub use block::Block;
 use block::{Buffer, MAPPED_FROM, cost};
 use flight::{Flight, Landing};
+pub use stats::CacheStats;
+use stats::Counters;
 
 /// Array and number of the block in it.
 pub type BlockKey = (ArrayId, u32);
@@ -46,34 +49,6 @@ struct State {
     spare: VecDeque<MmapMut>,
     /// Blocks that were read to the end, the first of them first.
     consumed: VecDeque<BlockKey>,
-}
-
-#[derive(Default)]
-struct Counters {
-    hits: AtomicU64,
-    misses: AtomicU64,
-    evictions: AtomicU64,
-    decoded_blocks: AtomicU64,
-    decoded_bytes: AtomicU64,
-    ahead_blocks: AtomicU64,
-    wasted_blocks: AtomicU64,
-}
-
-/// What the cache has done so far, and holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CacheStats {
-    pub hits: u64,
-    pub misses: u64,
-    pub evictions: u64,
-    /// What the blocks take of the capacity: a little more than their bytes, if those are few.
-    pub bytes: u64,
-    pub capacity: u64,
-    pub decoded_blocks: u64,
-    pub decoded_bytes: u64,
-    /// Blocks that were decoded before anybody asked for them.
-    pub ahead_blocks: u64,
-    /// Those of them that were evicted before anybody did.
-    pub wasted_blocks: u64,
 }
 
 /// Why a block is decoded.
@@ -257,17 +232,7 @@ impl BlockCache {
 
     pub fn stats(&self) -> CacheStats {
         let bytes = self.lock().bytes;
-        CacheStats {
-            hits: self.counters.hits.load(Relaxed),
-            misses: self.counters.misses.load(Relaxed),
-            evictions: self.counters.evictions.load(Relaxed),
-            bytes,
-            capacity: self.capacity,
-            decoded_blocks: self.counters.decoded_blocks.load(Relaxed),
-            decoded_bytes: self.counters.decoded_bytes.load(Relaxed),
-            ahead_blocks: self.counters.ahead_blocks.load(Relaxed),
-            wasted_blocks: self.counters.wasted_blocks.load(Relaxed),
-        }
+        self.counters.stats(bytes, self.capacity)
     }
 
     /// Nothing that is done under this lock can leave the state half changed.

@@ -23,7 +23,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use crate::error::{Error, Result};
 
 /// What the daemon starts itself with to get its watchdog; the connection's number follows.
-pub const ARGUMENT: &str = "--watch-connection";
+const ARGUMENT: &str = "--watch-connection";
 /// Where the kernel lists its connections, if that is mounted.
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 /// What the kernel tells the watchdog with.

@@ -12,15 +12,15 @@ mod stream;
 mod streams;
 
 use std::collections::VecDeque;
-use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::archive::{Archive, ArrayId, FileId};
-use crate::cache::BlockCache;
+use crate::archive::FileId;
+use crate::blocks::Blocks;
+use crate::cache::BlockKey;
 use crate::error::{Error, Result};
 use pressure::Pressure;
 use push::{PushPiece, SMALL_READ};
@@ -41,8 +41,7 @@ pub struct Readahead {
 }
 
 struct Shared {
-    archive: Arc<Archive>,
-    cache: Arc<BlockCache>,
+    blocks: Arc<Blocks>,
     queue: Mutex<Queue>,
     changed: Condvar,
     /// Where decoded bytes can be pushed, if anywhere.
@@ -77,20 +76,18 @@ struct Queue {
 
 /// A block that will be wanted.
 struct Job {
-    array: ArrayId,
-    block: u32,
+    key: BlockKey,
     reader: Arc<Reader>,
     push: Option<PushPiece>,
 }
 
 impl Readahead {
     /// With so many threads that decode; none for none.
-    pub fn new(archive: Arc<Archive>, cache: Arc<BlockCache>, threads: usize) -> Result<Readahead> {
-        let files = archive.index().files.len();
+    pub fn new(blocks: Arc<Blocks>, threads: usize) -> Result<Readahead> {
+        let files = blocks.archive().index().files.len();
         let queue = Mutex::new(Queue::default());
         let shared = Arc::new(Shared {
-            archive,
-            cache,
+            blocks,
             queue,
             changed: Condvar::new(),
             pages: OnceLock::new(),
@@ -117,9 +114,9 @@ impl Readahead {
 
     /// What was pushed; None if nothing can be.
     pub fn push_stats(&self) -> Option<PushStats> {
+        self.shared.pages.get()?;
         let Counters { bytes, hit, wasted } = &self.shared.pushed;
-        let stats = PushStats { bytes: bytes.load(Relaxed), hit: hit.load(Relaxed), wasted: wasted.load(Relaxed) };
-        self.shared.pages.get().map(|_| stats)
+        Some(PushStats { bytes: bytes.load(Relaxed), hit: hit.load(Relaxed), wasted: wasted.load(Relaxed) })
     }
 
     /// To be told of every read, which lies within the file, before it is answered.
@@ -128,11 +125,12 @@ impl Readahead {
         if self.threads.is_empty() || read.is_empty() {
             return;
         }
-        let (archive, shared) = (&self.shared.archive, &self.shared);
+        let shared = &self.shared;
+        let (archive, cache) = (shared.blocks.archive(), shared.blocks.cache());
         let seen = Seen {
             section_end: archive.section_end(file, (read.start + PAGE).min(read.end - 1)),
             file_size: archive.file(file).size,
-            most: shared.cache.capacity() / SHARE_OF_CACHE,
+            most: cache.capacity() / SHARE_OF_CACHE,
             may_push: cached && read.end - read.start <= SMALL_READ && shared.can_push(),
             read,
         };
@@ -140,7 +138,7 @@ impl Readahead {
         shared.pushed.hit.fetch_add(settled.hit, Relaxed);
         shared.pushed.wasted.fetch_add(settled.wasted, Relaxed);
         let Some(ahead) = ahead else { return };
-        archive.will_need(file, ahead.fetch.clone(), |array, block| !shared.cache.holds((array, block)));
+        archive.will_need(file, ahead.fetch.clone(), |array, block| !cache.holds((array, block)));
         let mut jobs = Vec::new();
         let length = ahead.range.end - ahead.range.start;
         let pieces = archive.pieces(file, ahead.range.start, length, |piece| {
@@ -151,7 +149,7 @@ impl Readahead {
                 at: piece.at..piece.at + piece.length as u64,
                 skip: piece.skip,
             });
-            jobs.push(Job { array: piece.array, block: piece.block, reader: ahead.reader.clone(), push });
+            jobs.push(Job { key: (piece.array, piece.block), reader: ahead.reader.clone(), push });
             Ok(())
         });
         if pieces.is_ok() {
@@ -198,23 +196,14 @@ impl Shared {
         if job.push.as_ref().is_some_and(|piece| !piece.is_wanted()) {
             return;
         }
-        let key = (job.array, job.block);
-        let length = self.archive.array(job.array).bytes_of_block(job.block) as usize;
-        let decode = |out: &mut [u8]| self.archive.decode_block(job.array, job.block, out);
-        if let Err(error) = self.cache.fetch_ahead(key, length, decode) {
+        if let Err(error) = self.blocks.fetch_ahead(job.key) {
             // The reader will meet it, and be told.
             tracing::debug!("decoding ahead: {error}");
             return;
         }
         let (Some(piece), Some(pages)) = (&job.push, self.pages.get()) else { return };
-        let pushed = self
-            .cache
-            .get(key, length, decode)
-            .map_err(io::Error::other)
-            .and_then(|block| piece.store(&**pages, &self.archive, &self.cache, (key, &block)));
-        match pushed {
-            Ok(bytes) => drop(self.pushed.bytes.fetch_add(bytes, Relaxed)),
-            Err(error) => tracing::debug!("pushing: {error}"),
+        if let Err(error) = piece.store(&**pages, &self.blocks, job.key, &self.pushed.bytes) {
+            tracing::debug!("pushing: {error}");
         }
     }
 

@@ -8,14 +8,14 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::lock;
 use super::stream::{KERNEL_WINDOW, PAGE, Reader};
-use crate::archive::{Archive, FileId, Piece};
-use crate::cache::{Block, BlockCache, BlockKey};
-use crate::error::Result;
+use crate::archive::FileId;
+use crate::blocks::Blocks;
+use crate::cache::BlockKey;
 
 /// Requests up to this size show that the kernel's read-ahead is what holds a reader back.
 pub const SMALL_READ: u64 = 128 << 10;
@@ -79,33 +79,27 @@ pub struct PushPiece {
 
 impl PushPiece {
     /// Stores the pages whose last byte lies in this piece; the first of them may begin in
-    /// the block before. Returns the bytes that were stored.
-    pub fn store(
-        &self,
-        pages: &dyn PageCache,
-        archive: &Archive,
-        cache: &BlockCache,
-        (key, block): (BlockKey, &Block),
-    ) -> io::Result<u64> {
+    /// the block before. Adds the bytes that were stored to `total`.
+    pub fn store(&self, pages: &dyn PageCache, blocks: &Blocks, key: BlockKey, total: &AtomicU64) -> io::Result<()> {
         let first_whole = self.at.start.next_multiple_of(PAGE);
         let end = (self.at.end / PAGE * PAGE).min(self.push.range.end);
         // Of a block that the reader has come to already, what the kernel is not yet
         // reading for it.
         let next = self.reader.next.load(Relaxed);
         let from = if next <= first_whole { first_whole } else { (next + KERNEL_WINDOW).next_multiple_of(PAGE) };
-        let mut stored = 0;
-        if end > from {
+        if end > from && self.can_store(pages, from) {
+            let block = blocks.get(key).map_err(io::Error::other)?;
             let skip = self.skip + (from - self.at.start) as usize;
-            let whole = &block[skip..skip + (end - from) as usize];
-            stored += self.store_pages(pages, from, whole)?;
-            cache.served(key, block, whole.len() as u64);
+            self.store_pages(pages, from, &block[skip..][..(end - from) as usize], total)?;
+            blocks.cache().served(key, &block, end - from);
         }
         let shared = self.at.start / PAGE * PAGE;
-        if shared < first_whole && shared + PAGE <= end {
-            let page = assemble(archive, cache, self.file, shared).map_err(io::Error::other)?;
-            stored += self.store_pages(pages, shared, &page)?;
+        if shared < first_whole && shared + PAGE <= end && self.can_store(pages, shared) {
+            let mut page = Vec::new();
+            blocks.copy(self.file, shared..shared + PAGE, &mut page).map_err(io::Error::other)?;
+            self.store_pages(pages, shared, &page, total)?;
         }
-        Ok(stored)
+        Ok(())
     }
 
     /// Whether the reader is still to come by.
@@ -118,27 +112,16 @@ impl PushPiece {
         !stopped && self.reader.next.load(Relaxed) <= offset
     }
 
-    fn store_pages(&self, pages: &dyn PageCache, offset: u64, bytes: &[u8]) -> io::Result<u64> {
-        if !self.is_wanted_from(offset) || !pages.is_open() {
-            return Ok(0);
-        }
-        pages.store(self.file, offset, bytes)?;
-        self.push.note_stored(offset..offset + bytes.len() as u64);
-        Ok(bytes.len() as u64)
+    fn can_store(&self, pages: &dyn PageCache, offset: u64) -> bool {
+        self.is_wanted_from(offset) && pages.is_open()
     }
-}
 
-/// A page of which several blocks hold parts.
-fn assemble(archive: &Archive, cache: &BlockCache, file: FileId, offset: u64) -> Result<Vec<u8>> {
-    let mut page = Vec::with_capacity(PAGE as usize);
-    archive.pieces(file, offset, PAGE, |piece: Piece| {
-        let length = archive.array(piece.array).bytes_of_block(piece.block) as usize;
-        let decode = |out: &mut [u8]| archive.decode_block(piece.array, piece.block, out);
-        let key = (piece.array, piece.block);
-        let block = cache.get(key, length, decode)?;
-        page.extend_from_slice(&block[piece.skip..piece.skip + piece.length]);
-        cache.served(key, &block, piece.length as u64);
+    fn store_pages(&self, pages: &dyn PageCache, offset: u64, bytes: &[u8], total: &AtomicU64) -> io::Result<()> {
+        pages.store(self.file, offset, bytes)?;
+        let length = bytes.len() as u64;
+        // Before the stream may learn of it: what was hit is never more than what was pushed.
+        total.fetch_add(length, Relaxed);
+        self.push.note_stored(offset..offset + length);
         Ok(())
-    })?;
-    Ok(page)
+    }
 }

@@ -11,8 +11,7 @@ use super::push::Push;
 pub const PAGE: u64 = 4096;
 /// The first window, once a second read has followed a first.
 pub const FIRST_WINDOW: u64 = 1 << 20;
-/// The largest: enough for every core to have a block to decode, and so little that it is
-/// still in the processor's cache when its reader comes.
+/// The largest: enough for every core to have a block to decode. More was no faster.
 pub const LARGEST_WINDOW: u64 = 8 << 20;
 /// How far the stored bytes are fetched ahead, as decoded bytes: disks and networks like
 /// to have more under way.

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use crate::archive::{Archive, FileId, Piece};
-use crate::cache::{Block, BlockCache, CacheStats};
+use crate::archive::{Archive, FileId};
+use crate::blocks::Blocks;
+use crate::cache::CacheStats;
 use crate::error::Result;
-use crate::format::{ArrayInfo, ExtentKind};
+use crate::format::ExtentKind;
 use crate::readahead::{PageCache, PushStats, Readahead};
 pub use requests::RequestSizes;
 
@@ -19,8 +20,7 @@ pub type Ino = u64;
 pub const ROOT: Ino = 1;
 
 pub struct Vfs {
-    archive: Arc<Archive>,
-    cache: Arc<BlockCache>,
+    blocks: Arc<Blocks>,
     readahead: Readahead,
     nodes: Vec<Node>,
     requests: RequestSizes,
@@ -92,12 +92,10 @@ impl Vfs {
                 }
             }
         }
-        let all = archive.index().arrays.iter().map(ArrayInfo::byte_len).fold(0, u64::saturating_add);
-        let (archive, cache) = (Arc::new(archive), Arc::new(BlockCache::new(cache_capacity, all)));
-        let readahead = Readahead::new(archive.clone(), cache.clone(), decoders)?;
+        let blocks = Arc::new(Blocks::new(archive, cache_capacity));
+        let readahead = Readahead::new(blocks.clone(), decoders)?;
         Ok(Vfs {
-            archive,
-            cache,
+            blocks,
             readahead,
             nodes,
             requests: RequestSizes::default(),
@@ -107,11 +105,11 @@ impl Vfs {
     }
 
     pub fn archive(&self) -> &Archive {
-        &self.archive
+        self.blocks.archive()
     }
 
     pub fn cache_stats(&self) -> CacheStats {
-        self.cache.stats()
+        self.blocks.cache().stats()
     }
 
     pub fn requests(&self) -> &RequestSizes {
@@ -141,7 +139,7 @@ impl Vfs {
 
     /// The inodes of all files, by the files' numbers.
     pub fn inodes(&self) -> Vec<Ino> {
-        let mut inodes = vec![ROOT; self.archive.index().files.len()];
+        let mut inodes = vec![ROOT; self.archive().index().files.len()];
         for (i, node) in self.nodes.iter().enumerate() {
             if let NodeKind::File(id) = node.kind {
                 inodes[id.0 as usize] = i as Ino + 1;
@@ -169,7 +167,7 @@ impl Vfs {
     pub fn attributes(&self, ino: Ino) -> Option<Attributes> {
         let node = self.node(ino)?;
         let (directory, size, links) = match &node.kind {
-            NodeKind::File(id) => (false, self.archive.file(*id).size, 1),
+            NodeKind::File(id) => (false, self.archive().file(*id).size, 1),
             NodeKind::Directory(children) => {
                 let is_directory =
                     |&&child: &&Ino| matches!(self.node(child), Some(Node { kind: NodeKind::Directory(_), .. }));
@@ -210,7 +208,7 @@ impl Vfs {
         reply: impl FnOnce(&[&[u8]]) -> T,
     ) -> Result<T> {
         self.requests.count(length);
-        let size = self.archive.file(file).size;
+        let size = self.archive().file(file).size;
         let offset = offset.min(size);
         let length = length.min(size - offset);
         self.readahead.read(file, offset..offset + length, cached);
@@ -224,59 +222,44 @@ impl Vfs {
     fn read_exact<T>(&self, file: FileId, offset: u64, length: u64, reply: impl FnOnce(&[&[u8]]) -> T) -> Result<T> {
         let mut pieces = Vec::with_capacity(MOST_PARTS);
         let mut count = 0;
-        self.archive.pieces(file, offset, length, |piece| {
+        self.archive().pieces(file, offset, length, |piece| {
             count += 1;
             pieces.extend((count <= MOST_PARTS).then_some(piece));
             Ok(())
         })?;
         if count > MOST_PARTS {
-            return self.read_assembled(file, offset, length, |bytes| reply(&[bytes]));
+            // Many small blocks, which are not held all at a time.
+            return ASSEMBLED.with_borrow_mut(|bytes| {
+                bytes.clear();
+                self.blocks.copy(file, offset..offset + length, bytes)?;
+                Ok(reply(&[bytes]))
+            });
         }
-        let blocks = pieces.iter().map(|piece| self.block(piece)).collect::<Result<Vec<_>>>()?;
+        let blocks =
+            pieces.iter().map(|piece| self.blocks.get((piece.array, piece.block))).collect::<Result<Vec<_>>>()?;
         let parts = blocks.iter().zip(&pieces).map(|(block, piece)| &block[piece.skip..][..piece.length]);
         let replied = reply(&parts.collect::<Vec<_>>());
         for (block, piece) in blocks.iter().zip(&pieces) {
-            self.cache.served((piece.array, piece.block), block, piece.length as u64);
+            self.blocks.cache().served((piece.array, piece.block), block, piece.length as u64);
         }
         Ok(replied)
-    }
-
-    /// The same for a range of many small blocks, which are not held all at a time.
-    fn read_assembled<T>(&self, file: FileId, offset: u64, length: u64, reply: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        ASSEMBLED.with_borrow_mut(|bytes| {
-            bytes.clear();
-            bytes.reserve_exact(length as usize);
-            self.archive.pieces(file, offset, length, |piece| {
-                let block = self.block(&piece)?;
-                bytes.extend_from_slice(&block[piece.skip..][..piece.length]);
-                self.cache.served((piece.array, piece.block), &block, piece.length as u64);
-                Ok(())
-            })?;
-            Ok(reply(bytes))
-        })
-    }
-
-    fn block(&self, piece: &Piece) -> Result<Arc<Block>> {
-        let length = self.archive.array(piece.array).bytes_of_block(piece.block) as usize;
-        let decode = |out: &mut [u8]| self.archive.decode_block(piece.array, piece.block, out);
-        self.cache.get((piece.array, piece.block), length, decode)
     }
 
     /// Bits per weight of a file's tensors in the `.upg` file, and the names of
     /// the codecs that they are stored with.
     pub fn file_coding(&self, id: FileId) -> (Option<f64>, Vec<&'static str>) {
-        let file = self.archive.file(id);
+        let file = self.archive().file(id);
         let (mut weights, mut stored) = (0u64, 0u64);
         let mut codecs = Vec::new();
-        for extent in self.archive.extents(file) {
+        for extent in self.archive().extents(file) {
             let Some(i) = extent.array else { continue };
-            let array = &self.archive.index().arrays[i as usize];
+            let array = &self.archive().index().arrays[i as usize];
             if extent.kind != ExtentKind::Tensor && file.extents.len() > 1 {
                 continue;
             }
             if extent.kind == ExtentKind::Tensor {
                 weights += extent.elements();
-                stored += self.archive.index().stored_bytes(i);
+                stored += self.archive().index().stored_bytes(i);
             }
             let name = array.codec.name();
             if !codecs.contains(&name) {

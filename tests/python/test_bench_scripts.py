@@ -1,0 +1,49 @@
+"""The benchmarks run, measure what they say, and their plots can be drawn. Not how fast anything is."""
+
+import json
+import os
+import sys
+
+from support.programs import BINARIES, REPO, needed, require, require_fuse, run
+
+SCRIPTS = REPO / "scripts"
+
+
+def test_a_mount_is_measured_beside_plain_files_and_zeros_and_drawn(tiny, tmp_path):
+    require_fuse()
+    require(os.geteuid() == 0, "dropping the page cache needs root")
+    report, images = tmp_path / "mount.json", tmp_path / "images"
+    patterns = ["mmap x1", "mmap x4", "pread x1", "O_DIRECT x4", "random 64 KiB", "one tensor"]
+    given = ["--runs", "1", "--subjects", "plain,3.2,lossless,zeros", "--patterns", ",".join(patterns)]
+    given += ["--work", tmp_path, "--images", images, "--bin", BINARIES, "--json", report]
+    done = run(sys.executable, SCRIPTS / "bench_mount.py", tiny, *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(report.read_text())["results"]
+    # Of zeros nobody can read a header, and that is said.
+    assert len(results) == 2 * (len(patterns) * 4 - 1)
+    assert "zeros, one tensor" in done.stderr
+    size = sum(path.stat().st_size for path in tiny.glob("*.safetensors"))
+    for result in results:
+        whole = result["pattern"] not in ("random 64 KiB", "one tensor")
+        assert result["bytes"] == size if whole else 0 < result["bytes"] <= size, result
+        assert all(seconds > 0 for seconds in result["seconds"])
+        # What was there to decode was decoded, by the mount that was meant.
+        assert (result["stats"] is not None) == (result["subject"] in ("3.2", "lossless"))
+        assert result["stats"] is None or result["stats"]["decoded"]["blocks"] > 0
+    assert {path.name for path in images.iterdir()} == {"3.2", "lossless"}
+    needed("matplotlib")
+    plot = tmp_path / "mount.svg"
+    done = run(sys.executable, SCRIPTS / "plot_mount.py", report, "-o", plot)
+    assert done.returncode == 0, done.stderr
+    assert all(pattern in plot.read_text() for pattern in patterns)
+
+
+def test_start_up_is_measured(tiny_lossless, tmp_path):
+    require_fuse()
+    report = tmp_path / "startup.json"
+    given = ["--sizes", "", "--runs", "2", "--work", tmp_path, "--bin", BINARIES, "--json", report]
+    done = run(sys.executable, SCRIPTS / "bench_startup.py", tiny_lossless.path, *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(report.read_text())["results"]
+    assert [result["state"] for result in results] == ["warm", "cold"]
+    assert all(result["ready"] > 0 and 0 < result["read"] <= result["read_slowest"] for result in results)
