@@ -19,6 +19,13 @@ REFERENCE_DECODER = REPO / "scripts" / "reference_decoder.py"
 GOLDEN = REPO / "tests" / "golden"
 
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+# scripts/soak.sh sets it: the same tests, with more of everything.
+LONG = os.environ.get("UPG_LONG") == "1"
+
+
+def often(short, long):
+    """How often, or how many seconds: in a run of every check, or in a soak."""
+    return long if LONG else short
 
 
 def require(condition, reason):
