@@ -64,8 +64,8 @@ fn run_convert(args: &Convert) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Something is wrong with the file that was verified.
-const WRONG: u8 = 3;
+/// Exit code: something is wrong with the file that was verified.
+pub const WRONG: u8 = 3;
 
 fn run_verify(args: &Verify) -> Result<ExitCode> {
     let options = verify::Options {

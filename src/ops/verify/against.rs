@@ -208,7 +208,9 @@ impl<'a> Against<'a> {
             match pair.lossy {
                 None if tally.differing > 0 => {
                     let first = tally.first.unwrap_or_default();
-                    what.push(format!("differs from the source in {} bytes, the first at {first}", tally.differing));
+                    let part = if pair.extent.kind == ExtentKind::Header { "its header " } else { "" };
+                    let (differing, all) = (tally.differing, pair.extent.length);
+                    what.push(format!("{part}differs from the source in {differing} of {all} bytes, first at {first}"));
                 }
                 None => {}
                 Some(_) => {

@@ -5,6 +5,7 @@ mod decode;
 mod findings;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ pub use against::{Comparison, TensorComparison};
 pub use decode::decode_all;
 pub use findings::Finding;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, ArrayId};
 use crate::error::{Error, Result};
 use crate::ops::convert::Progress;
 use against::Against;
@@ -69,24 +70,15 @@ pub fn verify(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let against = options.against.as_deref().map(|source| Against::new(&archive, source, options.model.as_deref()));
     let against = against.transpose()?;
     report.file_bytes = archive.size();
-    let bad = Mutex::new(Vec::new());
-    let counts = Mutex::new((0, 0));
-    decode_all(&archive, options.threads, progress, |array, block, decoded| match decoded {
-        Ok(bytes) => {
-            let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-            *counts = (counts.0 + 1, counts.1 + bytes.len() as u64);
-            drop(counts);
-            against.as_ref().map_or(Ok(()), |against| against.compare(array, block, bytes))
+    let checked = check(&archive, options.threads, progress, |array, block, decoded| {
+        match (&against, decoded) {
+            (None, _) => {}
+            (Some(against), Some(bytes)) => against.compare(array, block, bytes)?,
+            (Some(against), None) => against.miss(array, block),
         }
-        Err(error) => {
-            against.iter().for_each(|against| against.miss(array, block));
-            bad.lock().unwrap_or_else(PoisonError::into_inner).push(BadBlock { array, block, error });
-            Ok(())
-        }
+        Ok(())
     })?;
-    (report.blocks, report.decoded_bytes) = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report.findings = findings::of_blocks(&archive, bad.into_inner().unwrap_or_else(PoisonError::into_inner));
-    report.findings.extend(archive.check_unread().map(|error| Finding::of_archive(&error)));
+    (report.blocks, report.decoded_bytes, report.findings) = (checked.blocks, checked.bytes, checked.findings);
     if let Some(against) = against {
         let (comparison, findings) = against.finish();
         report.against = Some(comparison);
@@ -94,4 +86,40 @@ pub fn verify(options: &Options, progress: &dyn Progress) -> Result<Report> {
     }
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// What decoding everything in an archive came to.
+#[derive(Debug)]
+pub struct Checked {
+    /// Decoded, with their bytes.
+    pub blocks: u64,
+    pub bytes: u64,
+    pub findings: Vec<Finding>,
+}
+
+/// Checks all that an open archive holds. Each block is shown to `visit`, by several threads,
+/// or None if it does not decode.
+pub fn check(
+    archive: &Archive,
+    threads: usize,
+    progress: &dyn Progress,
+    visit: impl Fn(ArrayId, u32, Option<&[u8]>) -> Result<()> + Sync,
+) -> Result<Checked> {
+    let (bad, blocks, bytes) = (Mutex::new(Vec::new()), AtomicU64::new(0), AtomicU64::new(0));
+    decode_all(archive, threads, progress, |array, block, decoded| {
+        visit(array, block, decoded.as_ref().ok().copied())?;
+        match decoded {
+            Ok(decoded) => {
+                blocks.fetch_add(1, Relaxed);
+                bytes.fetch_add(decoded.len() as u64, Relaxed);
+            }
+            Err(error) => {
+                bad.lock().unwrap_or_else(PoisonError::into_inner).push(BadBlock { array, block, error });
+            }
+        }
+        Ok(())
+    })?;
+    let mut findings = findings::of_blocks(archive, bad.into_inner().unwrap_or_else(PoisonError::into_inner));
+    findings.extend(archive.check_unread().map(|error| Finding::of_archive(&error)));
+    Ok(Checked { blocks: blocks.into_inner(), bytes: bytes.into_inner(), findings })
 }
