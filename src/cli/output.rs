@@ -27,14 +27,34 @@ pub fn print_error(program: &str, error: &anyhow::Error) {
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let reorders = matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || reorders {
+        if drives_a_terminal(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
         }
     }
     out
+}
+
+fn drives_a_terminal(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A value as JSON, indented, with a line feed at the end; what would drive a terminal is escaped
+/// beyond what JSON asks for.
+pub fn json(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    let text = serde_json::to_string_pretty(value)?;
+    let mut out = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        // All of these have four digits, and outside strings there are none but line feeds.
+        if drives_a_terminal(c) && c != '\n' {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out.push('\n');
+    Ok(out)
 }
 
 pub fn report(report: &Report) -> String {
@@ -137,5 +157,9 @@ mod tests {
     fn names_cannot_drive_a_terminal() {
         assert_eq!(escape("a\x1b[2Jb\u{9b}c\u{202e}d"), "a\\u{1b}[2Jb\\u{9b}c\\u{202e}d");
         assert_eq!(escape("größe-7.weight"), "größe-7.weight");
+        let name = "a\x1b\u{9b}\u{202e}\x7f\nö";
+        let text = json(&[name]).expect("JSON");
+        assert_eq!(text, "[\n  \"a\\u001b\\u009b\\u202e\\u007f\\nö\"\n]\n");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&text).expect("JSON"), [name]);
     }
 }

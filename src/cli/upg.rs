@@ -59,7 +59,7 @@ fn run_convert(args: &Convert) -> Result<ExitCode> {
         Err(Error::Cancelled) => return Ok(interrupted(&signal)),
         result => result?,
     };
-    let text = if args.json { json(&report)? } else { output::report(&report) };
+    let text = if args.json { output::json(&report)? } else { output::report(&report) };
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -79,7 +79,7 @@ fn run_verify(args: &Verify) -> Result<ExitCode> {
         Err(Error::Cancelled) => return Ok(interrupted(&signal)),
         result => result?,
     };
-    let text = if args.json { json(&report)? } else { verify_output::report(&report, args.tensors) };
+    let text = if args.json { output::json(&report)? } else { verify_output::report(&report, args.tensors) };
     output::print(&text)?;
     Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
 }
@@ -103,7 +103,7 @@ fn run_bench(args: &Bench) -> Result<ExitCode> {
         Err(Error::Cancelled) => return Ok(interrupted(&signal)),
         result => result?,
     };
-    let text = if args.json { json(&result)? } else { bench_output::bench(&result) };
+    let text = if args.json { output::json(&result)? } else { bench_output::bench(&result) };
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -125,7 +125,7 @@ fn interrupted(signal: &AtomicUsize) -> ExitCode {
 
 fn run_info(args: &Info) -> Result<ExitCode> {
     let info = info::info(&Archive::open(&args.file)?);
-    let text = if args.json { json(&info)? } else { output::info(&info, args.tensors) };
+    let text = if args.json { output::json(&info)? } else { output::info(&info, args.tensors) };
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -149,10 +149,4 @@ fn globs(globs: &[Glob]) -> Result<GlobSet> {
 
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String> {
-    let mut text = serde_json::to_string_pretty(value)?;
-    text.push('\n');
-    Ok(text)
 }
