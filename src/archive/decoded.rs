@@ -5,7 +5,8 @@
 //! so it is given a range as long as all of it was decoded.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, SeqCst};
+use std::sync::atomic::{AtomicU64, fence};
 
 use crate::format::BlockRecord;
 
@@ -35,6 +36,7 @@ impl Decoded {
     pub fn mark(&self, i: u32, record: impl Fn(u32) -> BlockRecord) -> Range<u64> {
         // Before the neighbours are looked at: of two threads one sees the other's.
         self.bits[i as usize / 64].fetch_or(1 << (i % 64), AcqRel);
+        fence(SeqCst);
         let stored = |i: u32| {
             let block = record(i);
             block.offset..block.offset + u64::from(block.length)

@@ -101,12 +101,13 @@ pub fn watch(connection: u32) -> io::Result<()> {
     };
     // The file is open; nothing else is needed.
     privileges::keep_none().map_err(io::Error::other)?;
+    // Before the word that we wait for: whoever dies after that was our parent until now.
+    let stat = format!("/proc/{}/stat", getppid());
     io::stdout().write_all(READY.as_bytes())?;
     close_stdout()?;
     if io::stdin().read(&mut [0])? == 0 {
         return Ok(()); // it died before we were told to be told
     }
-    let stat = format!("/proc/{}/stat", getppid());
     loop {
         SigSet::from(DAEMON_ENDED).wait()?;
         // The signal comes a moment before the thread has ended, and may be anybody's.
