@@ -1,8 +1,8 @@
 //! The memory of one decoded block.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 use memmap2::MmapMut;
 
 /// The bytes of a block. Large ones have a mapping of their own, so that memory

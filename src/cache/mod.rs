@@ -9,14 +9,14 @@ mod flight;
 mod stats;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 use memmap2::MmapMut;
 
 use crate::archive::ArrayId;
 use crate::error::{Error, Result};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use block::Block;
 use block::{Buffer, MAPPED_FROM, cost};

@@ -14,14 +14,14 @@ mod streams;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::JoinHandle;
 
 use crate::archive::FileId;
 use crate::blocks::Blocks;
 use crate::cache::BlockKey;
 use crate::error::{Error, Result};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use pressure::Pressure;
 use push::{PushPiece, SMALL_READ};
 use stream::{PAGE, Reader, Seen};
@@ -101,7 +101,7 @@ impl Readahead {
         };
         for i in 0..threads {
             let shared = readahead.shared.clone();
-            let thread = std::thread::Builder::new().name(format!("decode-{i}")).spawn(move || shared.work());
+            let thread = thread::Builder::new().name(format!("decode-{i}")).spawn(move || shared.work());
             readahead.threads.push(thread.map_err(|e| Error::io("a thread that decodes", e))?);
         }
         Ok(readahead)

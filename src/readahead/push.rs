@@ -8,14 +8,14 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 
 use super::lock;
 use super::stream::{KERNEL_WINDOW, PAGE, Reader};
 use crate::archive::FileId;
 use crate::blocks::Blocks;
 use crate::cache::BlockKey;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex};
 
 /// Requests up to this size show that the kernel's read-ahead is what holds a reader back.
 pub const SMALL_READ: u64 = 128 << 10;
