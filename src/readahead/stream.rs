@@ -143,7 +143,7 @@ impl Stream {
         let mut settled = Settled::default();
         while let Some(push) = self.pushes.front() {
             if start >= push.range.end {
-                let stored = push.stored();
+                let stored = push.stop();
                 settled.hit += stored;
                 if stored < (push.range.end - push.range.start) / 2 {
                     // The reader is faster than we are, and asking costs less than pushing.
