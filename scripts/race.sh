@@ -26,6 +26,10 @@ left_out=(
     bad_sources bench_scripts compare_lossless convert make_model quality rates soak
 )
 
+# The sanitizer keeps a signal back until the thread that has it next calls the C library, which a
+# daemon's main thread, waiting for its session to end, never does.
+without_signals='not (signal or terminated or two_mounts or allow_other or mounting_over)'
+
 schedules() {
     # As part of the workspace, so that nothing is built that scripts/test.sh has not built.
     UPG_LONG=1 cargo test --release --locked --workspace --test cache --test readahead -- --nocapture
@@ -54,7 +58,7 @@ tsan() {
     mkdir -p "$target/reports"
     # One thread of fuser's is never joined (mount/session). A daemon forks before it has threads.
     export TSAN_OPTIONS="log_path=$target/reports/of halt_on_error=0 report_thread_leaks=0"
-    TSAN_OPTIONS+=" die_after_fork=0 suppressions=$repo/scripts/tsan-suppressions.txt"
+    TSAN_OPTIONS+=" die_after_fork=0 atexit_sleep_ms=0 suppressions=$repo/scripts/tsan-suppressions.txt"
     "${build[@]}" -- cache:: readahead:: decoded:: convert:: bench:: || status=1
 
     local python=${PYTHON-} ignored=()
@@ -64,7 +68,7 @@ tsan() {
     fi
     for name in "${left_out[@]}"; do ignored+=("--ignore=tests/python/test_$name.py"); done
     UPG_BIN_DIR=$target/$host/release PYTHONDONTWRITEBYTECODE=1 \
-        "$python" -m pytest tests/python "${ignored[@]}" -o timeout=1200 || status=1
+        "$python" -m pytest tests/python "${ignored[@]}" -k "$without_signals" -o timeout=1200 || status=1
 
     if [ -n "$(ls "$target/reports")" ]; then
         cat "$target"/reports/*
