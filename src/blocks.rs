@@ -1,12 +1,12 @@
 //! The blocks of an archive, decoded by whoever asks first and kept for a while.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::archive::{Archive, FileId};
 use crate::cache::{Block, BlockCache, BlockKey};
 use crate::error::Result;
 use crate::format::ArrayInfo;
+use crate::sync::Arc;
 
 pub struct Blocks {
     archive: Archive,

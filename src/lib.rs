@@ -46,4 +46,5 @@ pub mod ops;
 pub mod readahead;
 pub mod shard;
 pub mod source;
+mod sync;
 pub mod vfs;

@@ -1,9 +1,10 @@
 //! The memory of one decoded block.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use memmap2::MmapMut;
+
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// The bytes of a block. Large ones have a mapping of their own, so that memory
 /// goes back to the system when they do, and none is lost to fragmentation.
@@ -33,6 +34,11 @@ pub(super) fn cost(length: usize) -> u64 {
 impl Block {
     pub(super) fn cost(&self) -> u64 {
         cost(self.len())
+    }
+
+    /// Whether readers were given as many bytes as it has.
+    pub(super) fn is_consumed(&self) -> bool {
+        self.served.load(Relaxed) >= self.len() as u64
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {

@@ -1,8 +1,7 @@
 //! One decode that several readers may wait for.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-
 use super::block::Block;
+use crate::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// A block that somebody is decoding.
 #[derive(Default)]

@@ -9,20 +9,19 @@ mod flight;
 mod stats;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 use memmap2::MmapMut;
 
 use crate::archive::ArrayId;
 use crate::error::{Error, Result};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use block::Block;
 use block::{Buffer, MAPPED_FROM, cost};
 use flight::{Flight, Landing};
 pub use stats::CacheStats;
-use stats::Counters;
 
 /// Array and number of the block in it.
 pub type BlockKey = (ArrayId, u32);
@@ -37,18 +36,22 @@ pub struct BlockCache {
     state: Mutex<State>,
     capacity: u64,
     recycles: bool,
-    counters: Counters,
 }
 
 struct State {
     blocks: LruCache<BlockKey, Arc<Block>>,
-    bytes: u64,
-    /// Of blocks that are being decoded.
-    in_flight: u64,
-    flights: HashMap<BlockKey, Arc<Flight>>,
+    flights: HashMap<BlockKey, Awaited>,
     spare: VecDeque<MmapMut>,
     /// Blocks that were read to the end, the first of them first.
     consumed: VecDeque<BlockKey>,
+    /// Under the lock, so that the counts agree with each other whenever they are looked at.
+    stats: CacheStats,
+}
+
+/// A flight, and how many readers wait for it.
+struct Awaited {
+    flight: Arc<Flight>,
+    readers: u64,
 }
 
 /// Why a block is decoded.
@@ -68,13 +71,12 @@ impl BlockCache {
     pub fn new(capacity: u64, all: u64) -> BlockCache {
         let state = State {
             blocks: LruCache::unbounded(),
-            bytes: 0,
-            in_flight: 0,
             flights: HashMap::new(),
             spare: VecDeque::new(),
             consumed: VecDeque::new(),
+            stats: CacheStats { capacity, ..CacheStats::default() },
         };
-        BlockCache { state: Mutex::new(state), capacity, recycles: all > capacity, counters: Counters::default() }
+        BlockCache { state: Mutex::new(state), capacity, recycles: all > capacity }
     }
 
     pub fn capacity(&self) -> u64 {
@@ -83,8 +85,7 @@ impl BlockCache {
 
     /// Whether a block is here, or on its way.
     pub fn holds(&self, key: BlockKey) -> bool {
-        let state = self.lock();
-        state.blocks.contains(&key) || state.flights.contains_key(&key)
+        self.lock().holds(key)
     }
 
     /// The block, decoded into `length` bytes by `decode` if it is not here.
@@ -96,26 +97,29 @@ impl BlockCache {
     ) -> Result<Arc<Block>> {
         loop {
             let flight = {
-                let mut state = self.lock();
+                let mut guard = self.lock();
+                let state = &mut *guard;
                 if let Some(block) = state.blocks.get(&key) {
-                    self.counters.hits.fetch_add(1, Relaxed);
+                    state.stats.hits += 1;
                     block.used.store(true, Relaxed);
                     return Ok(block.clone());
                 }
-                match state.flights.get(&key) {
-                    Some(flight) => flight.clone(),
+                match state.flights.get_mut(&key) {
+                    Some(awaited) => {
+                        awaited.readers += 1;
+                        awaited.flight.clone()
+                    }
                     None => {
-                        self.reserve(&mut state, cost(length));
-                        let pilot = self.take_off(&mut state, key, cost(length));
-                        drop(state);
-                        self.counters.misses.fetch_add(1, Relaxed);
+                        state.stats.misses += 1;
+                        // If there is too little, it is served all the same.
+                        state.make_room(cost(length));
+                        let pilot = self.take_off(state, key, cost(length));
+                        drop(guard);
                         return self.decode(pilot, Purpose::Asked, length, decode);
                     }
                 }
             };
             if let Landing::Decoded(block) = flight.wait() {
-                self.counters.hits.fetch_add(1, Relaxed);
-                block.used.store(true, Relaxed);
                 return Ok(block);
             }
         }
@@ -131,16 +135,14 @@ impl BlockCache {
     ) -> Result<()> {
         let pilot = {
             let mut state = self.lock();
-            // Not `get`: that it will be wanted does not make it younger.
-            if state.blocks.contains(&key) || state.flights.contains_key(&key) {
+            // It does not become younger by this: that it will be wanted was known.
+            if state.holds(key) || !state.can_have_room(cost(length)) {
                 return Ok(());
             }
-            if !self.reserve(&mut state, cost(length)) {
-                return Ok(());
-            }
+            state.stats.ahead_blocks += 1;
+            state.make_room(cost(length));
             self.take_off(&mut state, key, cost(length))
         };
-        self.counters.ahead_blocks.fetch_add(1, Relaxed);
         self.decode(pilot, Purpose::Ahead, length, decode).map(|_| ())
     }
 
@@ -155,31 +157,10 @@ impl BlockCache {
         }
     }
 
-    /// Evicts until there is room for so many bytes; false if there is none.
-    fn reserve(&self, state: &mut State, cost: u64) -> bool {
-        while state.bytes + state.in_flight + cost > self.capacity {
-            let Some((_, evicted)) = state.blocks.pop_lru() else { return false };
-            state.bytes -= evicted.cost();
-            self.counters.evictions.fetch_add(1, Relaxed);
-            if !evicted.used.load(Relaxed) {
-                self.counters.wasted_blocks.fetch_add(1, Relaxed);
-            }
-            // Readers may still hold it; then it goes when they let go.
-            if let Some(Block { buffer: Buffer::Mapped(buffer), .. }) = Arc::into_inner(evicted) {
-                // The oldest may be of a length that nobody asks for again.
-                if state.spare.len() == SPARE_BUFFERS {
-                    state.spare.pop_front();
-                }
-                state.spare.push_back(buffer);
-            }
-        }
-        true
-    }
-
     fn take_off(&self, state: &mut State, key: BlockKey, cost: u64) -> Pilot<'_> {
         let flight = Arc::new(Flight::default());
-        state.flights.insert(key, flight.clone());
-        state.in_flight += cost;
+        state.flights.insert(key, Awaited { flight: flight.clone(), readers: 0 });
+        state.stats.in_flight += cost;
         Pilot { cache: self, key, cost, flight, landing: Landing::Failed }
     }
 
@@ -197,8 +178,6 @@ impl BlockCache {
             served: AtomicU64::new(0),
         };
         decode(block.bytes_mut())?;
-        self.counters.decoded_blocks.fetch_add(1, Relaxed);
-        self.counters.decoded_bytes.fetch_add(length as u64, Relaxed);
         let block = Arc::new(block);
         pilot.landing = Landing::Decoded(block.clone());
         Ok(block)
@@ -211,13 +190,13 @@ impl BlockCache {
         let mut state = self.lock();
         // Before the spare ones, so that this list is as short as few blocks are in use.
         while state.consumed.len() > CONSUMED_KEPT {
-            let consumed = state.consumed.pop_front().and_then(|key| state.blocks.pop(&key));
-            let Some(block) = consumed else { continue };
-            state.bytes -= block.cost();
-            self.counters.evictions.fetch_add(1, Relaxed);
-            if let Some(Block { buffer: Buffer::Mapped(buffer), .. }) = Arc::into_inner(block)
-                && buffer.len() == length
-            {
+            let Some(key) = state.consumed.pop_front() else { break };
+            // It may have been evicted and decoded again since, for somebody who has yet to read it.
+            if !state.blocks.peek(&key).is_some_and(|block| block.is_consumed()) {
+                continue;
+            }
+            let freed = state.blocks.pop(&key).and_then(|block| state.evict(block));
+            if let Some(buffer) = freed.filter(|buffer| buffer.len() == length) {
                 return Ok(Buffer::Mapped(buffer));
             }
         }
@@ -231,24 +210,68 @@ impl BlockCache {
     }
 
     pub fn stats(&self) -> CacheStats {
-        let bytes = self.lock().bytes;
-        self.counters.stats(bytes, self.capacity)
+        self.lock().stats
     }
 
     /// Nothing that is done under this lock can leave the state half changed.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn land(&self, key: BlockKey, cost: u64, landing: &Landing) {
-        let mut state = self.lock();
-        state.flights.remove(&key);
-        state.in_flight -= cost;
+impl State {
+    fn holds(&self, key: BlockKey) -> bool {
+        self.blocks.contains(&key) || self.flights.contains_key(&key)
+    }
+
+    /// Whether evicting can make room for so many bytes.
+    fn can_have_room(&self, cost: u64) -> bool {
+        self.stats.in_flight + cost <= self.stats.capacity
+    }
+
+    /// Evicts until there is room for so many bytes, or nothing is left.
+    fn make_room(&mut self, cost: u64) {
+        while self.stats.bytes + self.stats.in_flight + cost > self.stats.capacity {
+            let Some((_, block)) = self.blocks.pop_lru() else { return };
+            if let Some(buffer) = self.evict(block) {
+                // The oldest may be of a length that nobody asks for again.
+                if self.spare.len() == SPARE_BUFFERS {
+                    self.spare.pop_front();
+                }
+                self.spare.push_back(buffer);
+            }
+        }
+    }
+
+    /// Takes note that a block is kept no longer, and gives its memory, if that is a mapping.
+    fn evict(&mut self, block: Arc<Block>) -> Option<MmapMut> {
+        self.stats.bytes -= block.cost();
+        self.stats.evictions += 1;
+        self.stats.wasted_blocks += u64::from(!block.used.load(Relaxed));
+        // Readers may still hold it; then it goes when they let go.
+        match Arc::into_inner(block) {
+            Some(Block { buffer: Buffer::Mapped(buffer), .. }) => Some(buffer),
+            _ => None,
+        }
+    }
+
+    fn land(&mut self, key: BlockKey, cost: u64, landing: &Landing) {
+        let readers = self.flights.remove(&key).map_or(0, |awaited| awaited.readers);
+        self.stats.in_flight -= cost;
         let Landing::Decoded(block) = landing else { return };
-        // Whoever asked was served without room, too; then it is not kept.
-        if self.reserve(&mut state, cost) {
-            state.bytes += cost;
-            state.blocks.put(key, block.clone());
+        self.stats.decoded_blocks += 1;
+        self.stats.decoded_bytes += block.len() as u64;
+        self.stats.hits += readers;
+        if readers > 0 {
+            block.used.store(true, Relaxed);
+        }
+        // There is room, and nothing to evict, unless it was decoded for want of any: then it may
+        // not be kept.
+        if self.can_have_room(cost) {
+            self.stats.bytes += cost;
+            self.blocks.put(key, block.clone());
+        } else {
+            self.stats.wasted_blocks += u64::from(!block.used.load(Relaxed));
         }
     }
 }
@@ -264,7 +287,7 @@ struct Pilot<'a> {
 
 impl Drop for Pilot<'_> {
     fn drop(&mut self) {
-        self.cache.land(self.key, self.cost, &self.landing);
+        self.cache.lock().land(self.key, self.cost, &self.landing);
         self.flight.land(self.landing.clone());
     }
 }

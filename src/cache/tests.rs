@@ -83,6 +83,33 @@ fn what_is_decoded_ahead_waits_for_its_reader_or_was_wasted() {
 }
 
 #[test]
+fn what_was_decoded_again_is_not_taken_for_what_was_read_before() {
+    let length = MAPPED_FROM;
+    let blocks = 2 * CONSUMED_KEPT as u64;
+    let cache = BlockCache::new(blocks * cost(length), 1000 * cost(length));
+    let read = |i: u32| {
+        let block = cache.get(key(i), length, fill(i as u8)).expect("decodes");
+        cache.served(key(i), &block, length as u64);
+    };
+    read(0);
+    // Evicted before its memory is wanted for another, and decoded again for somebody to come.
+    cache.lock().make_room(blocks * cost(length));
+    cache.fetch_ahead(key(0), length, fill(9)).expect("decodes");
+    (1..blocks as u32).for_each(read);
+    assert_eq!(cache.get(key(0), length, |_| panic!("kept")).expect("kept")[0], 9);
+    assert_eq!(cache.stats().wasted_blocks, 0);
+}
+
+#[test]
+fn nothing_is_evicted_for_what_finds_no_room_all_the_same() {
+    let cache = BlockCache::new(3 * cost(10), 0);
+    cache.get(key(0), 10, fill(1)).expect("decodes");
+    cache.fetch_ahead(key(1), 40, |_| panic!("no room")).expect("nothing to do");
+    cache.get(key(0), 10, |_| panic!("kept")).expect("kept");
+    assert_eq!(cache.stats().evictions, 0);
+}
+
+#[test]
 fn many_readers_share_one_decode() {
     let cache = BlockCache::new(1000, 0);
     let barrier = Barrier::new(8);

@@ -6,6 +6,7 @@
 //! the kernel never wait for the pool, except for a block that one of its threads is
 //! decoding already: what is only queued they decode themselves.
 
+mod counters;
 mod pressure;
 mod push;
 mod stream;
@@ -14,14 +15,16 @@ mod streams;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::JoinHandle;
 
 use crate::archive::FileId;
 use crate::blocks::Blocks;
 use crate::cache::BlockKey;
 use crate::error::{Error, Result};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use counters::Counters;
+pub use counters::PushStats;
 use pressure::Pressure;
 use push::{PushPiece, SMALL_READ};
 use stream::{PAGE, Reader, Seen};
@@ -48,24 +51,6 @@ struct Shared {
     pages: OnceLock<Box<dyn PageCache>>,
     pressure: Pressure,
     pushed: Counters,
-}
-
-#[derive(Default)]
-struct Counters {
-    bytes: AtomicU64,
-    hit: AtomicU64,
-    wasted: AtomicU64,
-}
-
-/// Bytes that were pushed into the page cache, and what became of them. The rest waits for
-/// its reader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PushStats {
-    pub bytes: u64,
-    /// A reader went past them without asking.
-    pub hit: u64,
-    /// They left the page cache before that, or the reader never came.
-    pub wasted: u64,
 }
 
 #[derive(Default)]
@@ -101,7 +86,7 @@ impl Readahead {
         };
         for i in 0..threads {
             let shared = readahead.shared.clone();
-            let thread = std::thread::Builder::new().name(format!("decode-{i}")).spawn(move || shared.work());
+            let thread = thread::Builder::new().name(format!("decode-{i}")).spawn(move || shared.work());
             readahead.threads.push(thread.map_err(|e| Error::io("a thread that decodes", e))?);
         }
         Ok(readahead)
@@ -115,8 +100,7 @@ impl Readahead {
     /// What was pushed; None if nothing can be.
     pub fn push_stats(&self) -> Option<PushStats> {
         self.shared.pages.get()?;
-        let Counters { bytes, hit, wasted } = &self.shared.pushed;
-        Some(PushStats { bytes: bytes.load(Relaxed), hit: hit.load(Relaxed), wasted: wasted.load(Relaxed) })
+        Some(self.shared.pushed.stats())
     }
 
     /// To be told of every read, which lies within the file, before it is answered.
@@ -135,8 +119,7 @@ impl Readahead {
             read,
         };
         let (ahead, settled) = lock(&self.streams[file.0 as usize]).read(&seen);
-        shared.pushed.hit.fetch_add(settled.hit, Relaxed);
-        shared.pushed.wasted.fetch_add(settled.wasted, Relaxed);
+        shared.pushed.settled(settled);
         let Some(ahead) = ahead else { return };
         archive.will_need(file, ahead.fetch.clone(), |array, block| !cache.holds((array, block)));
         let mut jobs = Vec::new();
@@ -202,7 +185,7 @@ impl Shared {
             return;
         }
         let (Some(piece), Some(pages)) = (&job.push, self.pages.get()) else { return };
-        if let Err(error) = piece.store(&**pages, &self.blocks, job.key, &self.pushed.bytes) {
+        if let Err(error) = piece.store(&**pages, &self.blocks, job.key, &self.pushed) {
             tracing::debug!("pushing: {error}");
         }
     }

@@ -1,8 +1,8 @@
 //! Whether memory is short, so that nobody should put into the page cache what was not
 //! asked for.
 
+use crate::sync::Mutex;
 use std::fs;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long an answer holds.

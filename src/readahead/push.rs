@@ -8,14 +8,15 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 
+use super::counters::Counters;
 use super::lock;
-use super::stream::{KERNEL_WINDOW, PAGE, Reader};
+use super::stream::{KERNEL_WINDOW, PAGE, Reader, Settled};
 use crate::archive::FileId;
 use crate::blocks::Blocks;
 use crate::cache::BlockKey;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::{Arc, Mutex};
 
 /// Requests up to this size show that the kernel's read-ahead is what holds a reader back.
 pub const SMALL_READ: u64 = 128 << 10;
@@ -34,35 +35,45 @@ pub trait PageCache: Send + Sync {
 pub struct Push {
     /// Whole pages.
     pub range: Range<u64>,
-    /// What of it was stored: two parts of each block at most.
-    stored: Mutex<Vec<Range<u64>>>,
-    stopped: AtomicBool,
+    stored: Mutex<Stored>,
+}
+
+#[derive(Debug, Default)]
+struct Stored {
+    /// Two parts of each block at most.
+    parts: Vec<Range<u64>>,
+    /// Nothing more is to be stored.
+    stopped: bool,
 }
 
 impl Push {
     pub fn new(range: Range<u64>) -> Push {
-        Push { range, stored: Mutex::default(), stopped: AtomicBool::new(false) }
-    }
-
-    /// Bytes that were put into the page cache.
-    pub fn stored(&self) -> u64 {
-        lock(&self.stored).iter().map(|range| range.end - range.start).sum()
+        Push { range, stored: Mutex::default() }
     }
 
     /// Whether this byte was put there. Whoever asks for it has not found it: the kernel
     /// does not store a page before a request for it is answered.
     pub fn has_stored(&self, at: u64) -> bool {
-        lock(&self.stored).iter().any(|range| range.contains(&at))
+        lock(&self.stored).parts.iter().any(|part| part.contains(&at))
     }
 
-    pub fn note_stored(&self, range: Range<u64>) {
-        lock(&self.stored).push(range);
+    /// Takes note of a part that was put into the page cache; false if it came too late to be
+    /// among those that [`Push::stop`] counts.
+    pub fn note_stored(&self, part: Range<u64>) -> bool {
+        let mut stored = lock(&self.stored);
+        stored.parts.push(part);
+        !stored.stopped
     }
 
-    /// Nothing more is to be stored; what was.
+    /// Nothing more is to be stored; the bytes that were.
     pub fn stop(&self) -> u64 {
-        self.stopped.store(true, Relaxed);
-        self.stored()
+        let mut stored = lock(&self.stored);
+        stored.stopped = true;
+        stored.parts.iter().map(|part| part.end - part.start).sum()
+    }
+
+    fn is_stopped(&self) -> bool {
+        lock(&self.stored).stopped
     }
 }
 
@@ -79,8 +90,8 @@ pub struct PushPiece {
 
 impl PushPiece {
     /// Stores the pages whose last byte lies in this piece; the first of them may begin in
-    /// the block before. Adds the bytes that were stored to `total`.
-    pub fn store(&self, pages: &dyn PageCache, blocks: &Blocks, key: BlockKey, total: &AtomicU64) -> io::Result<()> {
+    /// the block before. Counts the bytes that were stored.
+    pub fn store(&self, pages: &dyn PageCache, blocks: &Blocks, key: BlockKey, pushed: &Counters) -> io::Result<()> {
         let first_whole = self.at.start.next_multiple_of(PAGE);
         let end = (self.at.end / PAGE * PAGE).min(self.push.range.end);
         // Of a block that the reader has come to already, what the kernel is not yet
@@ -90,14 +101,14 @@ impl PushPiece {
         if end > from && self.can_store(pages, from) {
             let block = blocks.get(key).map_err(io::Error::other)?;
             let skip = self.skip + (from - self.at.start) as usize;
-            self.store_pages(pages, from, &block[skip..][..(end - from) as usize], total)?;
+            self.store_pages(pages, from, &block[skip..][..(end - from) as usize], pushed)?;
             blocks.cache().served(key, &block, end - from);
         }
         let shared = self.at.start / PAGE * PAGE;
         if shared < first_whole && shared + PAGE <= end && self.can_store(pages, shared) {
             let mut page = Vec::new();
             blocks.copy(self.file, shared..shared + PAGE, &mut page).map_err(io::Error::other)?;
-            self.store_pages(pages, shared, &page, total)?;
+            self.store_pages(pages, shared, &page, pushed)?;
         }
         Ok(())
     }
@@ -108,7 +119,7 @@ impl PushPiece {
     }
 
     fn is_wanted_from(&self, offset: u64) -> bool {
-        let stopped = self.push.stopped.load(Relaxed) || !self.reader.wanted.load(Relaxed);
+        let stopped = !self.reader.wanted.load(Relaxed) || self.push.is_stopped();
         !stopped && self.reader.next.load(Relaxed) <= offset
     }
 
@@ -116,12 +127,13 @@ impl PushPiece {
         self.is_wanted_from(offset) && pages.is_open()
     }
 
-    fn store_pages(&self, pages: &dyn PageCache, offset: u64, bytes: &[u8], total: &AtomicU64) -> io::Result<()> {
+    fn store_pages(&self, pages: &dyn PageCache, offset: u64, bytes: &[u8], pushed: &Counters) -> io::Result<()> {
         pages.store(self.file, offset, bytes)?;
         let length = bytes.len() as u64;
-        // Before the stream may learn of it: what was hit is never more than what was pushed.
-        total.fetch_add(length, Relaxed);
-        self.push.note_stored(offset..offset + length);
+        pushed.stored(length);
+        if !self.push.note_stored(offset..offset + length) {
+            pushed.settled(Settled { hit: 0, wasted: length });
+        }
         Ok(())
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::push::Push;
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// What the kernel rounds its reads to, both ends.
 pub const PAGE: u64 = 4096;
@@ -143,7 +143,7 @@ impl Stream {
         let mut settled = Settled::default();
         while let Some(push) = self.pushes.front() {
             if start >= push.range.end {
-                let stored = push.stored();
+                let stored = push.stop();
                 settled.hit += stored;
                 if stored < (push.range.end - push.range.start) / 2 {
                     // The reader is faster than we are, and asking costs less than pushing.

@@ -10,9 +10,8 @@
 //! A reader that has not gone from one tensor into the next is not believed to: whoever
 //! wants tensors in an order of their own jumps at the end of each.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::stream::{Ahead, Seen, Settled, Stream};
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// How far from a stream's next offset a read may be: what the kernel has under way.
 const NEAR: u64 = 4 << 20;

@@ -186,6 +186,15 @@ fn pushes_for_a_forgotten_stream_are_wasted() {
 }
 
 #[test]
+fn what_is_stored_once_its_reader_has_passed_comes_too_late() {
+    let mut streams = Streams::default();
+    let push = (0..400).find_map(|i| streams.read(&small(i * SMALL)).0.and_then(|ahead| ahead.push)).expect("a push");
+    assert!(push.note_stored(push.range.start..push.range.start + PAGE));
+    assert_eq!(streams.read(&small(push.range.end)).1, Settled { hit: PAGE, wasted: 0 });
+    assert!(!push.note_stored(push.range.start + PAGE..push.range.end));
+}
+
+#[test]
 fn a_reader_that_overtakes_the_pushes_is_pushed_for_less_and_less() {
     let mut streams = Streams::default();
     let pushes = |streams: &mut Streams, reads: Range<u64>| {

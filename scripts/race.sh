@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Looks for races, in two ways:
+#
+#     scripts/race.sh [schedules] [tsan]     (both by default)
+#
+# schedules: the cache and what decodes ahead under a checker of schedules (schedules/), for
+# UPG_SCHEDULE_SECONDS seconds (60) per test and kind of schedule, other ones each time. What
+# fails prints its schedule; UPG_SCHEDULE=... cargo test --release --workspace --test cache TEST
+# goes through it again.
+#
+# tsan: the programs are built with ThreadSanitizer into target/tsan, and the mount's tests and
+# those tests in Rust that start threads are run with them once. Needs a nightly toolchain with
+# rust-src (`rustup toolchain install nightly --component rust-src`), as the standard library
+# has to be built, too. Reports are left in target/tsan/reports. PYTHON names a Python that has
+# tests/python/requirements.txt, if the one that scripts/test.sh makes is not to be used.
+#
+# Fails if anything is found.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$repo/scripts/common.sh"
+cd "$repo"
+
+# They mount nothing, or measure what the sanitizer changes: memory (test_soak), speed.
+left_out=(
+    bad_sources bench_scripts compare_lossless convert make_model quality rates soak
+)
+
+# The sanitizer keeps a signal back until the thread that has it next calls the C library, which a
+# daemon's main thread, waiting for its session to end, never does. And under it decoding is too
+# slow for what is to be pushed before its reader (throws_out).
+cannot='not (signal or terminated or two_mounts or allow_other or mounting_over or throws_out)'
+
+schedules() {
+    # As part of the workspace, so that nothing is built that scripts/test.sh has not built.
+    UPG_LONG=1 cargo test --release --locked --workspace --test cache --test readahead -- --nocapture
+}
+
+tsan() {
+    local host source target status=0
+    if ! host=$(rustc +nightly -vV 2>/dev/null | sed -n 's/^host: //p') || [ -z "$host" ]; then
+        echo "race.sh: ThreadSanitizer needs a nightly toolchain: rustup toolchain install nightly" >&2
+        return 1
+    fi
+    source=$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock
+    if [ ! -f "$source" ]; then
+        echo "race.sh: ThreadSanitizer needs the standard library's source:" \
+            "rustup component add rust-src --toolchain nightly" >&2
+        return 1
+    fi
+    target=$repo/target/tsan
+    export CARGO_TARGET_DIR=$target RUSTFLAGS=-Zsanitizer=thread
+    # zstd, which is C.
+    export "CFLAGS_${host//-/_}=-fsanitize=thread"
+    local build=(cargo +nightly test --release --locked -Zbuild-std --target "$host" --lib --test suite)
+    "${build[@]}" --no-run
+
+    rm -rf "$target/reports"
+    mkdir -p "$target/reports"
+    # One thread of fuser's is never joined (mount/session). A daemon forks before it has threads.
+    export TSAN_OPTIONS="log_path=$target/reports/of halt_on_error=0 report_thread_leaks=0"
+    TSAN_OPTIONS+=" die_after_fork=0 atexit_sleep_ms=0 suppressions=$repo/scripts/tsan-suppressions.txt"
+    "${build[@]}" -- cache:: readahead:: decoded:: convert:: bench:: || status=1
+
+    local python=${PYTHON-} ignored=()
+    if [ -z "$python" ]; then
+        make_venv "$repo/target/test-venv" tests/python/requirements.txt
+        python=$repo/target/test-venv/bin/python
+    fi
+    for name in "${left_out[@]}"; do ignored+=("--ignore=tests/python/test_$name.py"); done
+    UPG_BIN_DIR=$target/$host/release PYTHONDONTWRITEBYTECODE=1 \
+        "$python" -m pytest tests/python "${ignored[@]}" -k "$cannot" -o timeout=1200 || status=1
+
+    if [ -n "$(ls "$target/reports")" ]; then
+        cat "$target"/reports/*
+        echo "race.sh: $(ls "$target/reports" | wc -l) processes with reports, in $target/reports" >&2
+        return 1
+    fi
+    return "$status"
+}
+
+parts=("$@")
+[ "${#parts[@]}" -gt 0 ] || parts=(schedules tsan)
+status=0
+for part in "${parts[@]}"; do
+    case $part in
+        schedules | tsan) printf '\n== %s\n' "$part" ;;
+        *) echo "usage: race.sh [schedules] [tsan]" >&2 && exit 2 ;;
+    esac
+    ("$part") || status=1
+done
+exit "$status"
