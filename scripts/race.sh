@@ -59,7 +59,7 @@ tsan() {
     mkdir -p "$target/reports"
     # One thread of fuser's is never joined (mount/session). A daemon forks before it has threads.
     export TSAN_OPTIONS="log_path=$target/reports/of halt_on_error=0 report_thread_leaks=0"
-    TSAN_OPTIONS+=" die_after_fork=0 atexit_sleep_ms=0 suppressions=$repo/scripts/tsan-suppressions.txt"
+    TSAN_OPTIONS+=" die_after_fork=0 atexit_sleep_ms=0"
     "${build[@]}" -- cache:: readahead:: decoded:: convert:: bench:: || status=1
 
     local python=${PYTHON-} ignored=()

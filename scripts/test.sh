@@ -21,7 +21,7 @@ logs=$target/test-logs
 mkdir -p "$logs" "$repo/target"
 
 cargo_tests() {
-    cargo test --release --locked --no-fail-fast 2>&1 | tee "$logs/cargo-test"
+    cargo test --release --locked --no-fail-fast --workspace 2>&1 | tee "$logs/cargo-test"
 }
 
 # Known weaknesses of our dependencies. Without a way to the database of them this is skipped.
@@ -43,8 +43,8 @@ make_venv "$venv" tests/python/requirements.txt >"$logs/venv" 2>&1 &
 making_venv=$!
 trap 'kill "$making_venv" 2>/dev/null || true' EXIT
 
-check "cargo fmt --check" cargo fmt --check || count 0 1 0
-check "cargo clippy" cargo clippy --all-targets --locked -- -D warnings || count 0 1 0
+check "cargo fmt --check" cargo fmt --all --check || count 0 1 0
+check "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings || count 0 1 0
 check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked || count 0 1 0
 check "cargo build --release" cargo build --release --locked || count 0 1 0
 
