@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from support import tensors
-from support.syscalls import AT_FDCWD, call, opened, outcome, table
+from support.syscalls import AT_FDCWD, call, opened, outcome
 
 SHARD = "model-00001-of-00004.safetensors"
 
@@ -124,6 +124,6 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize(("attempt", "expected"), table(OTHERS))
+@pytest.mark.parametrize(("attempt", "expected"), OTHERS.values(), ids=OTHERS)
 def test_what_is_refused_for_another_reason(tiny_root, attempt, expected):
     assert outcome(attempt, tiny_root) == expected

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.programs import require
-from support.syscalls import AT_FDCWD, call, file_handle, opened, outcome, table
+from support.syscalls import AT_FDCWD, call, file_handle, opened, outcome
 
 SHARD = "model-00001-of-00004.safetensors"
 
@@ -82,7 +82,7 @@ ACCESS = {
 }
 
 
-@pytest.mark.parametrize(("attempt", "expected"), table(ACCESS))
+@pytest.mark.parametrize(("attempt", "expected"), ACCESS.values(), ids=ACCESS)
 def test_access(tiny_root, attempt, expected):
     assert outcome(attempt, tiny_root) == expected
 
@@ -112,7 +112,7 @@ XATTRS = {
 }
 
 
-@pytest.mark.parametrize(("attempt", "expected"), table(XATTRS))
+@pytest.mark.parametrize(("attempt", "expected"), XATTRS.values(), ids=XATTRS)
 def test_xattrs(tiny_root, attempt, expected):
     assert outcome(attempt, tiny_root / SHARD) == expected
 
@@ -145,7 +145,7 @@ IOCTLS = {
 }
 
 
-@pytest.mark.parametrize(("attempt", "expected"), table(IOCTLS))
+@pytest.mark.parametrize(("attempt", "expected"), IOCTLS.values(), ids=IOCTLS)
 def test_ioctl(tiny_root, attempt, expected):
     assert outcome(attempt, tiny_root) == expected
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from support.mounting import mounted
-from support.syscalls import call, opened, outcome, table
+from support.syscalls import call, opened, outcome
 
 SHARD = "model-00001-of-00004.safetensors"
 F_OFD_GETLK, F_OFD_SETLK = 36, 37
@@ -86,7 +86,7 @@ LEASES = {
 }
 
 
-@pytest.mark.parametrize(("attempt", "expected"), table(LEASES))
+@pytest.mark.parametrize(("attempt", "expected"), LEASES.values(), ids=LEASES)
 def test_leases(two, attempt, expected):
     assert outcome(attempt, two[0]) == expected
 

@@ -11,7 +11,7 @@ import pytest
 
 from support.mounting import drop_page_cache, wait_until
 from support.residence import share
-from support.syscalls import Mapping, call, opened, outcome, table
+from support.syscalls import Mapping, call, opened, outcome
 
 SHARD = "model-00001-of-00004.safetensors"
 PAGE = mmap.PAGESIZE
@@ -67,7 +67,7 @@ MAPPINGS = {
 }
 
 
-@pytest.mark.parametrize(("attempt", "expected"), table(MAPPINGS))
+@pytest.mark.parametrize(("attempt", "expected"), MAPPINGS.values(), ids=MAPPINGS)
 def test_mappings(tiny_root, attempt, expected):
     assert outcome(attempt, tiny_root) == expected
 
@@ -136,7 +136,7 @@ PROTECTIONS = {
 }
 
 
-@pytest.mark.parametrize(("attempt", "expected"), table(PROTECTIONS))
+@pytest.mark.parametrize(("attempt", "expected"), PROTECTIONS.values(), ids=PROTECTIONS)
 def test_mprotect(fd, attempt, expected):
     assert outcome(attempt, fd) == expected
 

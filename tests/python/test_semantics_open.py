@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from support.syscalls import opened, outcome, table
+from support.syscalls import opened, outcome
 
 SHARD = "model-00001-of-00004.safetensors"
 
@@ -44,7 +44,7 @@ FLAGS = {
 }
 
 
-@pytest.mark.parametrize(("attempt", "expected"), table(FLAGS))
+@pytest.mark.parametrize(("attempt", "expected"), FLAGS.values(), ids=FLAGS)
 def test_flags(tiny_root, attempt, expected):
     assert outcome(attempt, tiny_root) == expected
 
@@ -63,7 +63,7 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize(("attempt", "expected"), table(NAMES))
+@pytest.mark.parametrize(("attempt", "expected"), NAMES.values(), ids=NAMES)
 def test_names(tiny_root, attempt, expected):
     assert outcome(attempt, tiny_root) == expected
 

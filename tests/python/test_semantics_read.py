@@ -10,7 +10,7 @@ from support import syscalls
 from support.mounting import drop_page_cache, stats, wait_until
 from support.programs import require
 from support.residence import share
-from support.syscalls import call, opened, outcome, table
+from support.syscalls import call, opened, outcome
 
 SHARD = "model-00002-of-00004.safetensors"
 RWF_HIPRI, RWF_DSYNC, RWF_NOWAIT, RWF_DONTCACHE = 1, 2, 8, 0x80
@@ -66,7 +66,7 @@ def read_directory(link):
         return os.read(fd, 1)
 
 
-@pytest.mark.parametrize(("attempt", "expected"), table(READS))
+@pytest.mark.parametrize(("attempt", "expected"), READS.values(), ids=READS)
 def test_reads(fd, attempt, expected):
     assert outcome(attempt, fd) == expected
 
@@ -92,7 +92,7 @@ SEEKS = {
 }
 
 
-@pytest.mark.parametrize(("attempt", "expected"), table(SEEKS))
+@pytest.mark.parametrize(("attempt", "expected"), SEEKS.values(), ids=SEEKS)
 def test_seeks(fd, attempt, expected):
     assert outcome(attempt, fd) == expected
 
