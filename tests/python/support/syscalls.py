@@ -25,14 +25,14 @@ def call(name, *arguments, result=ctypes.c_int):
 
 
 def outcome(attempt, *arguments):
-    """The name of the errno, or what the attempt returned: "ok" for nothing."""
+    """The name of the errno, or what the attempt returned: "ok" for nothing and for 0."""
     try:
         value = attempt(*arguments)
     except OSError as failure:
         # Python has one name for both; manual pages have the other.
         name = errno.errorcode[failure.errno]
         return "EOPNOTSUPP" if name == "ENOTSUP" else name
-    return "ok" if value is None else str(value)
+    return str(value) if value else "ok"
 
 
 @contextmanager
