@@ -118,7 +118,8 @@ def read_and_disturb(reading, seconds, seed):
     finally:
         reading.kill_all()
         for log in reading.logs:
-            print(*(line for line in log.read_text().splitlines() if "operations" not in line), sep="\n")
+            said = log.read_text().splitlines(keepends=True)
+            print(*(line for line in said if not line.endswith(" operations\n")), sep="", end="")
 
 
 @pytest.mark.timeout(often(300, 3000))

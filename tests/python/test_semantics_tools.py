@@ -185,7 +185,8 @@ def test_lower_layer_of_an_overlay(tiny, tiny_root, tmp_path):
     assert lines[-5:-3] == ["deep", "empty"]
     content = (tiny / SHARD).read_bytes()
     expected = [(tiny / "extra" / "notes.txt").read_bytes(), content[:1000], content[1001:]]
-    assert [line.split()[0] for line in lines[-3:]] == [hashlib.sha256(e).hexdigest() for e in expected]
+    hashes = [hashlib.sha256(part).hexdigest() for part in expected]
+    assert [line.split()[0] for line in lines[-3:]] == hashes
     # And below nothing has changed.
     assert tensors.tree(tiny_root) == tensors.tree(tiny)
 

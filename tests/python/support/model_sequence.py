@@ -17,7 +17,9 @@ WEIGHTS = {
     "readv": 5, "preadv": 5, "seek": 8, "sendfile": 6, "fadvise": 4, "map": 6, "touch": 25,
     "scribble": 3, "madvise": 5, "unmap": 1,
 }  # fmt: skip
-FLAGS = (0, 0, 0, 0, os.O_DIRECT, os.O_DIRECT, os.O_PATH, os.O_NOFOLLOW, os.O_DIRECTORY, os.O_NONBLOCK)
+FLAGS = (
+    0, 0, 0, 0, os.O_DIRECT, os.O_DIRECT, os.O_PATH, os.O_NOFOLLOW, os.O_DIRECTORY, os.O_NONBLOCK,
+)  # fmt: skip
 FOR_WRITING = (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDONLY | os.O_TRUNC)
 WHENCE = (os.SEEK_SET, os.SEEK_SET, os.SEEK_CUR, os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE)
 FADVICE = range(6)  # all of them
