@@ -3,12 +3,14 @@
 import hashlib
 import os
 import shutil
+import subprocess
 import tarfile
 
 import pytest
 
 from support import tensors
-from support.programs import require, run
+from support.mounting import assert_gone, daemons, is_mounted, mounted
+from support.programs import UPG_MOUNT, require, run
 
 SHARD = "model-00001-of-00004.safetensors"
 
@@ -116,9 +118,10 @@ def test_a_working_directory_in_the_mount(tiny, tiny_root):
 
 
 def privately(script, *arguments):
-    """A shell script as root in a mount namespace of its own, whose mounts go with it."""
+    """A shell script as root in a mount namespace of its own, whose mounts go with it. What is
+    unmounted outside meanwhile goes in there, too, where the system has mounts propagate."""
     require(os.geteuid() == 0, "not root")
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", script, "sh"]
+    command = ["unshare", "--mount", "--propagation", "slave", "sh", "-euc", script, "sh"]
     return run(*command, *arguments)
 
 
@@ -190,3 +193,23 @@ def test_lower_layer_of_an_overlay(tiny, tiny_root, tmp_path):
     # And below nothing has changed.
     assert tensors.tree(tiny_root) == tensors.tree(tiny)
 
+
+
+def test_another_mount_namespace_keeps_its_mount(tiny, tiny_lossless, tmp_path):
+    """As a container does that was started while the mount was there."""
+    require(os.geteuid() == 0, "not root")
+    script = 'echo there; read go; sha256sum "$1/config.json"'
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    root = tmp_path / "m"
+    with mounted(tiny_lossless.path, root):
+        other = subprocess.Popen(
+            [*command, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert other.stdout.readline() == "there\n"
+        assert run(UPG_MOUNT, "-u", root).returncode == 0
+        assert not is_mounted(root) and len(daemons(root)) == 1
+        printed, _ = other.communicate("go\n", timeout=60)
+        assert printed.split()[0] == tensors.sha256(tiny / "config.json")
+        assert_gone(root)
+        # For the end of the test to unmount.
+        assert run(UPG_MOUNT, tiny_lossless.path, root).returncode == 0
