@@ -3,8 +3,9 @@
 mod decoded;
 mod ranges;
 mod reader;
+mod unread;
 mod writer;
 
 pub use ranges::Piece;
-pub use reader::{Archive, ArrayId, FileId};
+pub use reader::{Archive, ArrayId, FileId, SIDE_BLOCK};
 pub use writer::{ArchiveWriter, sync_directory_of};

@@ -37,6 +37,9 @@ pub struct Archive {
 /// Most bytes that are read at the end in the hope that they hold the index.
 const TAIL: u64 = 64 << 10;
 
+/// What messages call the block of a tensor that holds its tables and steps.
+pub const SIDE_BLOCK: &str = "side block";
+
 /// Side blocks up to this size stay in memory once parsed; larger ones would let a
 /// small file with many arrays take much of it.
 const MAX_KEPT_SIDE: u64 = 64 << 10;
@@ -242,7 +245,7 @@ impl Archive {
         };
         let record = self.index.block(number);
         let at = |defect: Defect| {
-            let item = self.describe(id, 0).replace("block 0", "side block");
+            let item = self.describe(id, 0).replace("block 0", SIDE_BLOCK);
             defect.at(self.path(), item, record.offset)
         };
         let side = self.with_stored(&record, at, |stored| Side::parse(params, array.row_len as usize, stored))?;
@@ -252,6 +255,18 @@ impl Archive {
         let side = self.sides[id.0 as usize].get_or_init(|| side);
         self.done_with(number);
         Ok(Cow::Borrowed(side))
+    }
+
+    /// Reads a side block and checks it, whether or not anything needs it.
+    pub(super) fn check_side(&self, id: ArrayId) -> Result<()> {
+        self.side(id).map(|_| ())
+    }
+
+    /// Reads the stored bytes of a record and compares their checksum.
+    pub(super) fn check_record(&self, record: u32) -> Result<()> {
+        let block = self.index.block(record);
+        let at = |defect: Defect| defect.at(self.path(), format!("block record {record}"), block.offset);
+        self.with_stored(&block, at, |_| Ok(()))
     }
 
     /// Reads from a presented file. Fails if the range leaves the file.

@@ -19,12 +19,14 @@ pub struct Args {
     pub command: Command,
 }
 
-pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (bad input, I/O), 2 wrong usage, 128 + N ended by signal N.";
+pub const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed (bad input, I/O), 2 wrong usage, 3 verify found something wrong, 128 + N ended by signal N.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Convert(Convert),
     Info(Info),
+    Verify(Verify),
     Bench(Bench),
 }
 
@@ -110,6 +112,43 @@ pub struct Info {
 
     /// List every tensor
     #[arg(long)]
+    pub tensors: bool,
+
+    /// Print everything as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Check that a .upg file is whole, and compare it with its source
+///
+/// Structure and every checksum are checked, and every block is decoded. With --against, names,
+/// types and shapes are compared with the source, bit for bit what is stored exactly, and of the
+/// rest the noise is measured again and compared with what the file says of it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  upg verify phi-4.upg
+  upg verify phi-4.upg --against models/phi-4
+  upg verify phi-4.upg --json | jq .findings
+
+Exit codes: 0 nothing is wrong, 1 it could not be checked, 2 wrong usage, 3 something is wrong.")]
+pub struct Verify {
+    pub file: PathBuf,
+
+    /// What it was made of: a model directory, or one .safetensors file
+    #[arg(long, value_name = "SRC")]
+    pub against: Option<PathBuf>,
+
+    /// Which model to compare, if FILE holds several [default: the one named like SRC]
+    #[arg(long, value_name = "NAME", requires = "against")]
+    pub model: Option<String>,
+
+    /// Threads [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+
+    /// List every tensor that was compared
+    #[arg(long, requires = "against")]
     pub tensors: bool,
 
     /// Print everything as JSON

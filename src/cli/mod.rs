@@ -9,6 +9,7 @@ mod progress;
 mod size;
 mod upg;
 mod upg_mount;
+mod verify_output;
 
 pub use upg::main as upg_main;
 pub use upg_mount::main as upg_mount_main;

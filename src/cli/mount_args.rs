@@ -64,6 +64,10 @@ pub struct MountArgs {
     #[arg(long)]
     pub drop_compressed: bool,
 
+    /// Check the whole file first, as upg verify does, and mount it only if nothing is wrong
+    #[arg(long)]
+    pub verify: bool,
+
     /// Refuse O_DIRECT: loaders then use the page cache, and several processes share one decode
     #[arg(long)]
     pub refuse_direct: bool,

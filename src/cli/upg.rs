@@ -10,18 +10,19 @@ use clap::Parser;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::args::{Args, Bench, Command, Convert, Info};
+use super::args::{Args, Bench, Command, Convert, Info, Verify};
 use super::progress::Bar;
-use super::{bench_output, output};
+use super::{bench_output, output, verify_output};
 use crate::archive::Archive;
 use crate::error::Error;
 use crate::ops::convert::{self, Options, Target};
-use crate::ops::{bench, info};
+use crate::ops::{bench, info, verify};
 
 pub fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Convert(args) => run_convert(&args),
         Command::Info(args) => run_info(&args),
+        Command::Verify(args) => run_verify(&args),
         Command::Bench(args) => run_bench(&args),
     };
     match result {
@@ -61,6 +62,26 @@ fn run_convert(args: &Convert) -> Result<ExitCode> {
     let text = if args.json { json(&report)? } else { output::report(&report) };
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Exit code: something is wrong with the file that was verified.
+pub const WRONG: u8 = 3;
+
+fn run_verify(args: &Verify) -> Result<ExitCode> {
+    let options = verify::Options {
+        file: args.file.clone(),
+        against: args.against.clone(),
+        model: args.model.clone(),
+        threads: args.threads.map_or_else(cores, usize::from),
+    };
+    let signal = signals()?;
+    let report = match verify::verify(&options, &Bar::new(signal.clone())) {
+        Err(Error::Cancelled) => return Ok(interrupted(&signal)),
+        result => result?,
+    };
+    let text = if args.json { json(&report)? } else { verify_output::report(&report, args.tensors) };
+    output::print(&text)?;
+    Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
 }
 
 fn run_bench(args: &Bench) -> Result<ExitCode> {

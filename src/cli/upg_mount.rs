@@ -2,15 +2,18 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use super::mount_args::MountArgs;
-use super::output;
-use super::upg::cores;
+use super::progress::Bar;
+use super::upg::{WRONG, cores};
+use super::{output, verify_output};
 use crate::archive::Archive;
 use crate::mount::{self, MountOptions, Owner, Role, Unmounted};
+use crate::ops::verify;
 
 /// Of either kind, unless asked: more than any transport keeps busy, and each has buffers of up
 /// to two blocks beside the cache.
@@ -31,7 +34,28 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::print_error("upg-mount", &error);
-            ExitCode::FAILURE
+            if error.is::<Wrong>() { ExitCode::from(WRONG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// The file that was to be verified first is not whole.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: not whole: {first} (upg verify lists all {findings} findings)")]
+struct Wrong {
+    file: String,
+    findings: usize,
+    first: String,
+}
+
+/// Checks all that an archive holds. No thread is left behind: the daemon forks later.
+fn verify(archive: &Archive, threads: usize) -> Result<()> {
+    let checked = verify::check(archive, threads, &Bar::new(Arc::default()), |_, _, _| Ok(()))?;
+    match checked.findings.first() {
+        None => Ok(()),
+        Some(first) => {
+            let (file, first) = (archive.path().display().to_string(), verify_output::line(first));
+            Err(Wrong { file, findings: checked.findings.len(), first }.into())
         }
     }
 }
@@ -45,6 +69,7 @@ fn unmount(mountpoint: &Path) -> Result<()> {
 }
 
 fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
+    let inherited = mount::inherited_descriptors();
     // Everything that can be wrong is found before anything is mounted, and
     // the image is open before it: the daemon never touches its own mount.
     mount::keep_heap_small();
@@ -53,6 +78,9 @@ fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
         archive.let_go_of_decoded();
     }
     let owner = Owner::of(&std::fs::metadata(file).with_context(|| file.display().to_string())?);
+    if args.verify {
+        verify(&archive, cores())?;
+    }
     let default = cores().min(MOST_THREADS);
     let threads = args.threads.map_or(default, usize::from);
     let mut options = MountOptions::new(mount::check_mountpoint(mountpoint)?, args.cache_size, threads);
@@ -70,7 +98,7 @@ fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
         return Ok(mount::serve(archive, owner, &options, || ())?);
     }
     let log_file = args.log_file.as_deref().map(std::path::absolute).transpose()?;
-    match mount::daemonise()? {
+    match mount::daemonise(&inherited)? {
         Role::Parent(None) => {
             // The mount is there; this is the proof that it answers.
             std::fs::metadata(&options.mountpoint).context("the mount does not answer")?;

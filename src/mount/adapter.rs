@@ -50,11 +50,14 @@ pub struct Adapter {
     _alive: Sender<()>,
 }
 
-/// Whose the presented files are: those who own the `.upg` file.
+/// Whose the presented files are, and who may read them: those who own the `.upg` file, and may
+/// read it.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner {
     pub uid: u32,
     pub gid: u32,
+    /// Who may read it, as in a mode.
+    pub readable: u16,
     /// When the `.upg` file was last changed; the mount's files never change.
     pub modified: SystemTime,
 }
@@ -62,7 +65,7 @@ pub struct Owner {
 impl Owner {
     pub fn of(image: &Metadata) -> Owner {
         let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(image.mtime().max(0) as u64);
-        Owner { uid: image.uid(), gid: image.gid(), modified }
+        Owner { uid: image.uid(), gid: image.gid(), readable: image.mode() as u16 & 0o444, modified }
     }
 }
 
@@ -92,7 +95,8 @@ impl Adapter {
             ctime: self.owner.modified,
             crtime: self.owner.modified,
             kind: if a.directory { FileType::Directory } else { FileType::RegularFile },
-            perm: if a.directory { 0o555 } else { 0o444 },
+            // A directory that can be read can be searched.
+            perm: self.owner.readable | if a.directory { self.owner.readable >> 2 } else { 0 },
             nlink: a.links,
             uid: self.owner.uid,
             gid: self.owner.gid,

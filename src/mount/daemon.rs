@@ -3,9 +3,9 @@
 
 #![allow(unsafe_code)]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use crate::error::{Error, Result};
 
@@ -32,13 +32,22 @@ pub fn keep_heap_small() {
     }
 }
 
+/// The descriptors above the standard streams that this process was started with.
+pub fn inherited_descriptors() -> Vec<RawFd> {
+    let names = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let open: Vec<RawFd> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
+    // One was the directory's, which is closed by now.
+    open.into_iter().filter(|fd| *fd > 2 && fs::read_link(format!("/proc/self/fd/{fd}")).is_ok()).collect()
+}
+
 /// The child's line to its parent.
 pub struct Daemon {
     pipe: PipeWriter,
 }
 
-/// Splits the process. Must be called while there is one thread only.
-pub fn daemonise() -> Result<Role> {
+/// Splits the process. The child closes what was inherited: whoever waits for the end of a pipe
+/// must not wait for the daemon's. Must be called while there is one thread only.
+pub fn daemonise(inherited: &[RawFd]) -> Result<Role> {
     let failed = |e| Error::io("cannot go into the background", e);
     let (reader, writer) = io::pipe().map_err(failed)?;
     // SAFETY: the process has one thread (this is called from `main` before any
@@ -47,6 +56,9 @@ pub fn daemonise() -> Result<Role> {
         -1 => Err(failed(io::Error::last_os_error())),
         0 => {
             drop(reader);
+            for &fd in inherited {
+                let _ = nix::unistd::close(fd);
+            }
             // SAFETY: setsid has no preconditions; the child leads no process
             // group, so it cannot fail.
             unsafe { libc::setsid() };

@@ -7,6 +7,7 @@ mod kernel_readahead;
 mod log;
 mod options;
 mod page_cache;
+mod privileges;
 mod reply;
 mod session;
 mod unmount;
@@ -14,7 +15,7 @@ mod watchdog;
 mod xattr;
 
 pub use adapter::Owner;
-pub use daemon::{Role, daemonise, keep_heap_small};
+pub use daemon::{Role, daemonise, inherited_descriptors, keep_heap_small};
 pub use kernel_readahead::KernelReadahead;
 pub use log::init as init_log;
 pub use options::MountOptions;

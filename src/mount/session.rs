@@ -15,6 +15,7 @@ use super::adapter::{Adapter, Owner};
 use super::kernel_readahead;
 use super::options::MountOptions;
 use super::page_cache::KernelPages;
+use super::privileges;
 use super::unmount::{OwnMount, Unmounted};
 use super::watchdog::Watchdog;
 use crate::archive::Archive;
@@ -37,8 +38,10 @@ pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf> {
 }
 
 /// Mounts the archive and serves it until it is unmounted. `ready` is called
-/// once the kernel and we agree; requests are answered from then on.
+/// once the kernel and we agree; requests are answered from then on. The process gives up the
+/// rights that this does not take, and must have one thread.
 pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl FnOnce()) -> Result<()> {
+    privileges::keep_what_mounting_takes()?;
     let vfs = Arc::new(Vfs::new(archive, options.cache_size, options.decoders)?);
     let mountpoint = &options.mountpoint;
     let failed = |e: io::Error| explain(mountpoint, e);

@@ -20,6 +20,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::getppid;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
+use super::privileges;
 use crate::error::{Error, Result};
 
 /// What the daemon starts itself with to get its watchdog; the connection's number follows.
@@ -98,6 +99,8 @@ pub fn watch(connection: u32) -> io::Result<()> {
             return Ok(());
         }
     };
+    // The file is open; nothing else is needed.
+    privileges::keep_none().map_err(io::Error::other)?;
     io::stdout().write_all(READY.as_bytes())?;
     close_stdout()?;
     if io::stdin().read(&mut [0])? == 0 {

@@ -3,3 +3,5 @@
 pub mod bench;
 pub mod convert;
 pub mod info;
+mod quality;
+pub mod verify;

@@ -16,13 +16,13 @@ from support import tensors
 from support.mounting import (
     PATIENCE, assert_gone, daemons, drop_page_cache, force_away, is_mounted, mounted, stats, wait_until,
 )  # fmt: skip
-from support.programs import UPG_MOUNT, convert, require, require_fuse, run
+from support.programs import UPG_MOUNT, convert, often, require, require_fuse, run
 
 PAGE = mmap.PAGESIZE
 #: What a user who may not set read-ahead has.
 AS_A_USER = ("--readahead-kb", "128", "--cache-size", "64M")
-#: How long the stress lasts; more by hand.
-SECONDS = float(os.environ.get("UPG_STRESS_SECONDS", "6"))
+#: How long the stress lasts.
+SECONDS = often(6, 300)
 READER = Path(__file__).parent / "support" / "stress_reader.py"
 STUCK = Path(__file__).parent / "support" / "stuck_daemon.py"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from support import tensors
-from support.programs import BINARIES, REPO, require_fuse, run
+from support.programs import BINARIES, REPO, often, require_fuse, run
 
 SCRIPT = REPO / "scripts" / "soak_mount.py"
 MIB = 1 << 20
@@ -29,9 +29,9 @@ def model(tmp_path_factory):
 def test_many_readers_get_the_right_bytes_within_the_budget(model, tmp_path, options):
     require_fuse()
     report = tmp_path / "report.json"
-    given = ["--seconds", "3", "--readers", "12", "--cache-size", "16MiB", "--work", tmp_path]
+    given = ["--seconds", str(often(3, 300)), "--readers", str(often(12, 64)), "--cache-size", "16MiB", "--work", tmp_path]
     given += ["--bin", BINARIES, "--json", report, f"--mount-options={options}"]
-    done = run(sys.executable, SCRIPT, model, *given)
+    done = run(sys.executable, SCRIPT, model, *given, timeout=often(240, 600))
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(report.read_text())["results"]
     assert result["wrong"] == [] and result["bytes"] > 10 * MIB

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use super::plan::{Coding, Exact, Lossy, Plan};
-use super::quality::Quality;
 use crate::codec::decode_block_on;
 use crate::codec::encode::{Symbols, encode_block_on};
 use crate::codec::entropy::encode::EncodeTable;
@@ -15,6 +14,7 @@ use crate::codec::raw::Raw;
 use crate::dtype::Dtype;
 use crate::error::{Defect, Error, Result};
 use crate::format::BlockMode;
+use crate::ops::quality::Quality;
 
 /// The stored form of a block.
 pub struct Encoded {

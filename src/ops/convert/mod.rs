@@ -15,7 +15,6 @@ mod encode;
 mod pipeline;
 mod plan;
 mod planner;
-mod quality;
 mod report;
 mod roles;
 mod rows;

@@ -10,7 +10,6 @@ use super::budget::{Account, Budget};
 use super::encode::{Encoded, PatternTable, encode};
 use super::plan::{BLOCK_RECORD_BYTES, Coding, Plan, index_bytes};
 use super::planner::{Planned, plan_all};
-use super::quality::Quality;
 use super::report::{Report, TensorReport};
 use super::roles::Names;
 use super::tree::{SourceFile, SourceTree};
@@ -19,6 +18,7 @@ use crate::archive::ArchiveWriter;
 use crate::codec::kernel::Isa;
 use crate::error::{Error, Result};
 use crate::format::{ArrayInfo, BlockMode, Codec};
+use crate::ops::quality::Quality;
 use crate::source::{LocalFile, ReadAt};
 
 /// Working memory of a block being encoded: elements, symbols, words, output.

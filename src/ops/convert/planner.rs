@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::analyse::{Survey, count_symbols, survey};
 use super::budget::{Account, is_lossy};
 use super::plan::{Coding, Geometry, Plan, array_dtype};
-use super::quality::Quality;
 use super::roles::{Names, Role, is_post_norm};
 use super::tree::{SourceFile, SourceKind, SourceTree};
 use super::trellis::Matrix;
@@ -18,6 +17,7 @@ use crate::codec::manifold::Grid;
 use crate::codec::trellis::ungerboeck;
 use crate::error::Result;
 use crate::format::{Extent, ExtentKind};
+use crate::ops::quality::Quality;
 use crate::shard::ShardTensor;
 use crate::source::{LocalFile, ReadAt};
 

@@ -25,6 +25,11 @@ impl Quality {
         self.zeros += other.zeros;
     }
 
+    /// Signal-to-noise ratio in dB; None without noise.
+    pub fn snr_db(&self) -> Option<f64> {
+        (self.noise > 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
+    }
+
     /// Compares a block's elements with what it decodes to.
     pub fn measure(dtype: Dtype, source: &[u8], decoded: &[u8]) -> Quality {
         match dtype {
@@ -38,6 +43,21 @@ impl Quality {
             _ => measure(source, decoded, |b: [u8; 1]| float::from_bits(dtype, u32::from(b[0]))),
         }
     }
+}
+
+/// Elements of a block that are finite in the source or once decoded, but not both.
+pub fn broken(dtype: Dtype, source: &[u8], decoded: &[u8]) -> u64 {
+    match dtype {
+        Dtype::F32 => count_broken(source, decoded, |b| u32::from_le_bytes(b) & 0x7F80_0000 < 0x7F80_0000),
+        Dtype::BF16 => count_broken(source, decoded, |b| u16::from_le_bytes(b) & 0x7F80 < 0x7F80),
+        Dtype::F16 => count_broken(source, decoded, |b| u16::from_le_bytes(b) & 0x7C00 < 0x7C00),
+        _ => count_broken(source, decoded, |[b]| float::from_bits(dtype, u32::from(b)).is_finite()),
+    }
+}
+
+fn count_broken<const WIDTH: usize>(source: &[u8], decoded: &[u8], finite: impl Fn([u8; WIDTH]) -> bool) -> u64 {
+    let pairs = source.as_chunks().0.iter().zip(decoded.as_chunks().0);
+    pairs.map(|(&source, &decoded)| u64::from(finite(source) != finite(decoded))).sum()
 }
 
 fn measure<const WIDTH: usize>(source: &[u8], decoded: &[u8], value: impl Fn([u8; WIDTH]) -> f32) -> Quality {
@@ -67,6 +87,14 @@ fn measure<const WIDTH: usize>(source: &[u8], decoded: &[u8], value: impl Fn([u8
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_infinity_for_a_number_is_broken() {
+        let bytes = |v: [f32; 3]| v.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect::<Vec<u8>>();
+        let source = bytes([1.0, f32::INFINITY, f32::NAN]);
+        assert_eq!(broken(Dtype::BF16, &source, &bytes([2.0, f32::NEG_INFINITY, f32::INFINITY])), 0);
+        assert_eq!(broken(Dtype::BF16, &source, &bytes([f32::NAN, 3.0, f32::NAN])), 2);
+    }
     use half::{bf16, f16};
 
     #[test]

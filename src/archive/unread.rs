@@ -1,0 +1,49 @@
+//! Stored bytes that decoding every block does not look at.
+
+use super::reader::{Archive, ArrayId};
+use crate::error::{Error, Result};
+use crate::format::BlockMode;
+
+impl Archive {
+    /// Where the stored bytes of a block begin in the file.
+    pub fn stored_at(&self, id: ArrayId, block: u32) -> u64 {
+        self.index.block(self.array(id).first_block + block).offset
+    }
+
+    /// Checks what decoding every block of every array does not: side blocks of arrays without
+    /// a coded block, and blocks of no array. Gives what is wrong.
+    pub fn check_unread(&self) -> impl Iterator<Item = Error> {
+        let read = self.records_of_arrays();
+        let sides = self.index.arrays.iter().enumerate().filter_map(|(i, array)| {
+            let mut records = array.first_block..array.first_block + array.block_count();
+            let coded = records.any(|record| self.index.block(record).mode == BlockMode::Coded);
+            (array.side_block.is_some() && !coded).then(|| self.check_side(ArrayId(i as u32)))
+        });
+        let sides: Vec<Result<()>> = sides.collect();
+        let others = read.into_iter().enumerate().filter(|(_, read)| !read).map(|(i, _)| self.check_record(i as u32));
+        sides.into_iter().chain(others).filter_map(Result::err)
+    }
+
+    /// For each record, whether an array names it.
+    fn records_of_arrays(&self) -> Vec<bool> {
+        // Arrays may share records, all of them all: no look at each record of each.
+        let mut begins = vec![0i64; self.index.block_count() + 1];
+        for array in &self.index.arrays {
+            begins[array.first_block as usize] += 1;
+            begins[(array.first_block + array.block_count()) as usize] -= 1;
+        }
+        let mut users = 0;
+        let mut read: Vec<bool> = begins
+            .iter()
+            .map(|change| {
+                users += change;
+                users > 0
+            })
+            .collect();
+        read.pop();
+        for side in self.index.arrays.iter().filter_map(|array| array.side_block) {
+            read[side as usize] = true;
+        }
+        read
+    }
+}
