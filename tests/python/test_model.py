@@ -3,6 +3,7 @@ several threads and processes at once, interrupted, killed, with caches dropped 
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from support import tensors
 from support.model_sequence import Sequence, catalogue
-from support.mounting import PATIENCE, stats
+from support.mounting import PATIENCE, daemons, stats
 from support.programs import GOLDEN, REFERENCE_DECODER, convert, often, run
 
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
@@ -73,10 +74,17 @@ class Reading:
         self.logs.append(log)
 
     def kill_one(self, choose):
-        """In the middle of whatever it does; it must be gone at once."""
+        """In the middle of a request: the daemon is held for a while, so that all readers wait for
+        it, and signals find them waiting. Once it goes on the killed one must be gone."""
         reader, log = self.running.pop(choose.randrange(len(self.running)))
-        reader.kill()
-        assert reader.wait(PATIENCE) in (-9, 0), log.read_text()
+        (daemon,) = daemons(self.trees[0])
+        os.kill(daemon, signal.SIGSTOP)
+        try:
+            time.sleep(choose.random() * 0.1)
+            reader.kill()
+        finally:
+            os.kill(daemon, signal.SIGCONT)
+        assert reader.wait(PATIENCE) in (-signal.SIGKILL, 0), log.read_text()
 
     def finish(self, patience=300):
         for reader, log in self.running:
