@@ -32,6 +32,9 @@ const MAX_BACKGROUND: u16 = 64;
 /// What programs should read at a time.
 const BLOCK_SIZE: u32 = 1 << 20;
 
+/// Bytes of a name, as the format limits them.
+const LONGEST_NAME: u32 = 255;
+
 /// More than a kernel asks for at a time.
 const LARGEST_READ: usize = 16 << 20;
 
@@ -112,8 +115,9 @@ fn guard(operation: &str, handler: impl FnOnce()) {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        // Without the first, O_DIRECT readers have one request in flight.
-        for wanted in [InitFlags::FUSE_ASYNC_DIO, InitFlags::FUSE_PARALLEL_DIROPS] {
+        // Without the first, O_DIRECT readers have one request in flight; without the last, a file
+        // handle (of NFS, or open_by_handle_at) is stale once the kernel has forgotten the inode.
+        for wanted in [InitFlags::FUSE_ASYNC_DIO, InitFlags::FUSE_PARALLEL_DIROPS, InitFlags::FUSE_EXPORT_SUPPORT] {
             if let Err(missing) = config.add_capabilities(wanted) {
                 tracing::info!("the kernel does not offer {missing:?}");
             }
@@ -125,6 +129,9 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         guard("lookup", || {
+            if name.len() > LONGEST_NAME as usize {
+                return reply.error(Errno::ENAMETOOLONG);
+            }
             let ino = name.to_str().and_then(|name| self.vfs.lookup(parent.0, name));
             match ino.and_then(|ino| self.vfs.attributes(ino)) {
                 Some(attributes) => reply.entry(&FOREVER, &self.attr(&attributes), Generation(0)),
@@ -205,7 +212,7 @@ impl Filesystem for Adapter {
             let block = 4096;
             let blocks = self.vfs.archive().size().div_ceil(block);
             let files = self.vfs.archive().index().files.len() as u64;
-            reply.statfs(blocks, 0, 0, files, 0, block as u32, 255, block as u32);
+            reply.statfs(blocks, 0, 0, files, 0, block as u32, LONGEST_NAME, block as u32);
         });
     }
 

@@ -157,8 +157,13 @@ impl Vfs {
         self.nodes.get(usize::try_from(ino).ok()?.checked_sub(1)?)
     }
 
+    /// No file is named `.` or `..`; the kernel asks for these, of files too, when it has nothing
+    /// but an inode's number.
     pub fn lookup(&self, parent: Ino, name: &str) -> Option<Ino> {
-        match &self.node(parent)?.kind {
+        let node = self.node(parent)?;
+        match &node.kind {
+            _ if name == "." => Some(parent),
+            _ if name == ".." => Some(node.parent),
             NodeKind::Directory(children) => children.get(name).copied(),
             NodeKind::File(_) => None,
         }

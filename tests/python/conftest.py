@@ -1,5 +1,6 @@
 """Fixtures: models to convert, converted ones, and mounts that must not stay behind."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -57,6 +58,23 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_lossless(tiny, tmp_path_factory):
     return convert(tiny, tmp_path_factory.mktemp("upg") / "tiny.upg", "--lossless")
+
+
+@pytest.fixture(scope="module")
+def mount_for_module(tmp_path_factory):
+    """mount_for_module(image): a mount point for all tests of a module."""
+    with contextlib.ExitStack() as mounts:
+
+        def at_new_point(image):
+            point = tmp_path_factory.mktemp("mount") / image.stem
+            return mounts.enter_context(mounted(image, point))
+
+        yield at_new_point
+
+
+@pytest.fixture(scope="module")
+def tiny_root(tiny_lossless, mount_for_module):
+    return mount_for_module(tiny_lossless.path)
 
 
 @pytest.fixture(scope="session")
