@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 
 use fuser::Session;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::adapter::{Adapter, Owner};
@@ -45,6 +45,8 @@ pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl
 
     // Before the mount, so that no signal can end the process with it in place.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    // A log file beyond the limit (ulimit -f) is no reason to end.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(failed)?;
     let (alive, over) = channel();
     let device = Arc::new(OnceLock::new());
     let adapter = Adapter::new(vfs.clone(), owner, options, device.clone(), alive);
