@@ -59,7 +59,8 @@ impl Error {
         Error::Io { file: file.as_ref().to_path_buf(), cause }
     }
 
-    /// Where much memory is asked for: one read must fail, and not the process.
+    /// Where much memory is asked for: one read, or a conversion, must fail in order, and not the
+    /// process by a signal.
     pub fn no_memory(_: TryReserveError) -> Error {
         Error::io("memory for a block", io::ErrorKind::OutOfMemory.into())
     }

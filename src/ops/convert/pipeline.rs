@@ -136,7 +136,10 @@ fn encode_one(
     }
     let block_bytes = u64::from(plan.block_elems) * plan.width();
     let start = i * block_bytes;
-    let mut bytes = vec![0; block_bytes.min(plan.elements * plan.width() - start) as usize];
+    let length = block_bytes.min(plan.elements * plan.width() - start) as usize;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length).map_err(Error::no_memory)?;
+    bytes.resize(length, 0);
     source.read_exact_at(&mut bytes, at + start)?;
     let encoded = encode(Isa::chosen(), plan, patterns, i, &bytes)?;
     progress.advance(bytes.len() as u64);
