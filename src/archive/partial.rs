@@ -215,3 +215,52 @@ pub fn cannot_write(path: &Path, error: io::Error) -> Error {
     };
     Error::Invalid(format!("{}: {error}; nothing was kept; {help}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_living_stay_and_the_dead_go() {
+        let place = tempfile::tempdir().expect("a directory");
+        let living = Partial::directory_in(place.path()).expect("a directory");
+        let dead = place.path().join(".upg-Dead00.partial");
+        let foreign = [".upg-Dead00.partial.txt", ".upg-Dead0.partial", ".upg-Dead0-.partial", "Dead00.partial"];
+        for name in foreign.iter().map(|name| place.path().join(name)).chain([dead.clone()]) {
+            fs::write(name, "half").expect("writes");
+        }
+        let other = Partial::file_in(place.path()).expect("a file");
+        assert!(living.path().is_dir() && other.path().is_file() && !dead.exists());
+        assert!(foreign.iter().all(|name| place.path().join(name).exists()));
+        other.publish(&place.path().join("name"), Existing::Keep).expect("publishes");
+        assert!(place.path().join("name").is_file());
+    }
+
+    #[test]
+    fn what_has_the_name_is_kept_or_replaced_as_asked() {
+        let place = tempfile::tempdir().expect("a directory");
+        let name = place.path().join("name");
+        type Make = fn(&Path) -> Result<Partial>;
+        for make in [Partial::file_in as Make, Partial::directory_in as Make] {
+            make(place.path()).and_then(|one| one.publish(&name, Existing::Keep)).expect("nothing is there");
+            let inode = || fs::metadata(&name).expect("is there").ino();
+            let first = inode();
+            make(place.path()).and_then(|one| one.publish(&name, Existing::Keep)).expect_err("something is there");
+            assert_eq!(inode(), first);
+            make(place.path()).and_then(|one| one.publish(&name, Existing::Replace)).expect("replaces it");
+            assert_ne!(inode(), first);
+            assert_eq!(fs::read_dir(place.path()).expect("lists").count(), 1);
+            remove(&name).expect("removes");
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_removed_gets_no_name() {
+        let place = tempfile::tempdir().expect("a directory");
+        let lost = Partial::file_in(place.path()).expect("a file");
+        remove(lost.path()).expect("removes");
+        fs::write(lost.path(), "another's").expect("writes");
+        lost.publish(&place.path().join("name"), Existing::Replace).expect_err("it is not ours");
+        assert!(!place.path().join("name").exists());
+    }
+}

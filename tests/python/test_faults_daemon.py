@@ -47,8 +47,9 @@ def readers(point, count):
     size = file.stat().st_size
     try:
         for i in range(count):
-            arguments = (WAYS[i % len(WAYS)], point, file, (i + 1) * size // (count + 1) // 4096 * 4096)
-            command = [sys.executable, str(READER), *map(str, arguments)]
+            offset = (i + 1) * size // (count + 1) // 4096 * 4096
+            arguments = (READER, WAYS[i % len(WAYS)], point, file, offset)
+            command = [sys.executable, *map(str, arguments)]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             processes.append(subprocess.Popen(command, text=True, **pipes))
         for process in processes:

@@ -12,6 +12,7 @@ import pytest
 from support import tensors
 from support.conversions import content, job, temporaries, write_model
 from support.disks import MIB, small
+from support.processes import STRACE, require_strace
 from support.programs import UPG, one_line, require, run
 
 
@@ -69,17 +70,17 @@ def test_a_limit_on_the_size_of_files(conversion):
 
 @pytest.mark.parametrize("call", ("fsync", "rename,renameat2"))
 def test_the_disk_fails_at_the_end(conversion, call):
-    require(shutil.which("strace"), "no strace")
+    require_strace()
     conversion.reset(force=True)
     fail = ["-e", f"trace={call}", "-e", f"inject={call}:error=EIO:when=1"]
-    done = run("strace", "-f", "-qq", "-o", "/dev/null", *fail, *conversion.command(force=True))
+    done = run(*STRACE, *fail, *conversion.command(force=True))
     failed(done, conversion.out.parent, "Input/output error")
     assert not conversion.check(force=True)
     assert temporaries(conversion.out.parent) == []
 
 
 def test_everything_is_on_the_disk_before_it_has_its_name(conversion, tmp_path):
-    require(shutil.which("strace"), "no strace")
+    require_strace()
     conversion.reset(force=True)
     calls = "fsync,fdatasync,rename,renameat2"
     watch = ["strace", "-f", "-y", "-qq", "-o", tmp_path / "calls", "-e", f"trace={calls}"]
@@ -101,9 +102,9 @@ def test_everything_is_on_the_disk_before_it_has_its_name(conversion, tmp_path):
 
 def test_where_names_cannot_be_exchanged(conversion):
     """As on some network file systems. What is replaced is set aside, and never lost."""
-    require(shutil.which("strace"), "no strace")
+    require_strace()
     conversion.reset(force=True)
-    strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=renameat2:error=EINVAL"]
+    strace = [*STRACE, "-e", "inject=renameat2:error=EINVAL"]
     for force in (True, False):
         conversion.reset(force)
         assert run(*strace, *conversion.command(force)).returncode == 0
@@ -125,9 +126,8 @@ def test_where_names_cannot_be_exchanged(conversion):
 def test_something_comes_to_be_at_the_destination(conversion):
     """Nobody said --force: it stays."""
     conversion.reset(force=False)
-    process = subprocess.Popen(
-        conversion.command(force=False), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(conversion.command(force=False), **pipes)
     while process.poll() is None and not temporaries(conversion.out.parent):
         time.sleep(0.001)
     process.send_signal(signal.SIGSTOP)

@@ -3,7 +3,6 @@ or absent; the source is as it was; and the next run works and removes what the 
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -12,9 +11,9 @@ import pytest
 
 from support import tensors
 from support.conversions import TEMPORARY, job, temporaries, write_model
-from support.programs import often, require
+from support.processes import STRACE, require_strace
+from support.programs import often
 
-STRACE = ["strace", "-f", "-qq", "-o", "/dev/null"]
 # Whatever changes a directory or waits for the disk, once the blocks are written.
 STEPS = "fsync,rename,renameat2,mkdir,copy_file_range,sendfile,unlink,unlinkat,rmdir"
 
@@ -60,7 +59,7 @@ def test_killed_at_random_moments(conversion, force):
 @pytest.mark.parametrize("force", (False, True), ids=("fresh", "replacing"))
 def test_killed_at_every_step_of_the_end(conversion, force):
     """Not at random: at every call that makes something durable or gives it a name."""
-    require(shutil.which("strace"), "no strace")
+    require_strace()
     renewed = []
     for step in range(1, 100):
         conversion.reset(force)

@@ -129,15 +129,15 @@ def test_mounts_leave_nothing(tiny, tiny_lossless, tmp_path, connections):
                     os.kill(daemon, 15)
                 case 1:
                     os.kill(daemon, 9)
-                    wait_until(lambda: not is_process(daemon), "killed")  # noqa: B023
+                    wait_until(lambda: not is_process(daemon), "killed")
                     assert run(UPG_MOUNT, "-u", point).returncode == 0
                 case _:
                     assert run(UPG_MOUNT, "-u", point).returncode == 0
             wait_until(lambda: not is_mounted(point), "unmounted")
             assert_gone(point)
-            wait_until(lambda: not any(map(is_process, everyone)), "all have ended")  # noqa: B023
+            wait_until(lambda: not any(map(is_process, everyone)), "all have ended")
             wait_until(
-                lambda: connection not in connections() or connection in mounted_connections(),  # noqa: B023
+                lambda: connection not in connections() or connection in mounted_connections(),
                 "no connection is left",
             )
         assert ours(*places) == files and os.listdir(scratch) == []

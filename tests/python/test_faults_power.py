@@ -1,15 +1,14 @@
 """A power cut: what a conversion left on the disk, without what waited in memory to be written."""
 
-import shutil
 import subprocess
 
 import pytest
 
 from support.conversions import content, job, write_model
 from support.disks import MIB, after_a_power_cut, disk, make_ext4
-from support.programs import often, require
+from support.processes import STRACE, require_strace
+from support.programs import often
 
-STRACE = ["strace", "-f", "-qq", "-o", "/dev/null"]
 STEPS = "fsync,rename,renameat2,copy_file_range,unlink,unlinkat"
 
 
@@ -45,7 +44,7 @@ def test_what_was_reported_done_is_there(conversion, tmp_path, force):
 
 def test_without_waiting_for_the_disk_it_would_not_be(conversion, tmp_path):
     """Else the test above would prove nothing."""
-    require(shutil.which("strace"), "no strace")
+    require_strace()
     lie = ["-e", "trace=fsync", "-e", "inject=fsync:retval=0"]
     code, found = cut(conversion, tmp_path, False, *STRACE, *lie)
     assert code == 0 and found != conversion.expected
@@ -53,9 +52,9 @@ def test_without_waiting_for_the_disk_it_would_not_be(conversion, tmp_path):
 
 @pytest.mark.parametrize("force", (False, True), ids=("fresh", "replacing"))
 def test_whole_or_absent_at_every_step(conversion, tmp_path, force):
-    require(shutil.which("strace"), "no strace")
+    require_strace()
     allowed = (conversion.expected, conversion.before if force else None)
-    for step in range(1, 100, often(3, 1)):
+    for step in range(1, 100, often(4, 1)):
         kill = ["-e", f"trace={STEPS}", "-e", f"inject={STEPS}:signal=KILL:when={step}"]
         code, found = cut(conversion, tmp_path, force, *STRACE, *kill)
         assert found in allowed, step

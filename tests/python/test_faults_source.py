@@ -9,7 +9,7 @@ import pytest
 
 from support import tensors
 from support.conversions import temporaries, write_model
-from support.programs import UPG, one_line, run
+from support.programs import UPG, one_line
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 

@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import tensors
-from .programs import UPG, run
+from .programs import UPG, often, run
 
 TEMPORARY = re.compile(r"\.upg-[0-9A-Za-z]{6}\.partial")
 METADATA = "upg-metadata.json"
 
 
 def write_model(root):
-    """21 MB of several types in two shards, with files beside them: of some length on the way
-    through scan, plans, blocks and copies."""
-    first = [tensors.gaussian("a", (1500, 2048)), tensors.gaussian("n", (4096,), "F32")]
+    """Several types in two shards, with files beside them: of some length on the way through scan,
+    plans, blocks and copies. 10 MB, or 42."""
+    rows = often(750, 3000)
+    first = [tensors.gaussian("a", (rows, 2048)), tensors.gaussian("n", (4096,), "F32")]
     second = [
-        tensors.gaussian("b", (1500, 2048), "F32", seed=2),
-        tensors.gaussian("c", (700, 2048), "F16", seed=3),
+        tensors.gaussian("b", (rows, 2048), "F32", seed=2),
+        tensors.gaussian("c", (rows // 4, 2048), "F16", seed=3),
     ]
     tensors.write(root / "model-00001-of-00002.safetensors", first)
     tensors.write(root / "model-00002-of-00002.safetensors", second)

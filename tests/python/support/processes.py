@@ -1,7 +1,18 @@
 """Other processes, seen through /proc."""
 
 import contextlib
+import shutil
 from pathlib import Path
+
+from .programs import require, run
+
+# Quietly: what it prints would stand between what the program prints.
+STRACE = ["strace", "-f", "-qq", "-o", "/dev/null"]
+
+
+def require_strace():
+    require(shutil.which("strace"), "no strace")
+    require(run(*STRACE, "true").returncode == 0, "strace may not trace")
 
 
 def _fields(pid):
