@@ -26,15 +26,14 @@ pub struct ArchiveWriter {
 }
 
 impl ArchiveWriter {
-    /// `existing`: what to do if something has the name when all is written.
-    pub fn create(path: &Path, existing: Existing) -> Result<ArchiveWriter> {
+    pub fn create(path: &Path) -> Result<ArchiveWriter> {
         let partial = Partial::file_in(directory_of(path))?;
         let file = partial.handle().map_err(|e| Error::io(path, e))?;
         let mut writer = ArchiveWriter {
             out: BufWriter::with_capacity(1 << 20, file),
             partial,
             path: path.to_path_buf(),
-            existing,
+            existing: Existing::Replace,
             offset: 0,
             index: IndexBuilder::default(),
             extents: 0,
@@ -42,6 +41,12 @@ impl ArchiveWriter {
         };
         writer.write(&header())?;
         Ok(writer)
+    }
+
+    /// What to do if something has the name when all is written; by default it is replaced.
+    pub fn existing(mut self, existing: Existing) -> ArchiveWriter {
+        self.existing = existing;
+        self
     }
 
     /// Appends the stored bytes of a block and returns the number of its record.

@@ -18,6 +18,8 @@ from support.mounting import assert_gone, daemons, force_away, is_mounted, mount
 from support.processes import children, is_process, is_stopped
 from support.programs import UPG_MOUNT, convert, often, one_line, require, require_fuse, run
 
+pytestmark = pytest.mark.timeout(often(300, 7200))
+
 READER = Path(__file__).parent / "support" / "blocked_reader.py"
 WAYS = ("mapped", "pread", "direct", "open", "lookup", "readdir", "statfs", "getxattr")
 #: Until whoever waits for a dead daemon is let go.

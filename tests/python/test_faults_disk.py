@@ -15,6 +15,8 @@ from support.disks import MIB, disk, make_ext4, require_disks
 from support.mounting import drop_page_cache, is_mounted, stats, wait_until
 from support.programs import UPG_MOUNT, convert, often, one_line, require, require_fuse, run
 
+pytestmark = pytest.mark.timeout(often(300, 7200))
+
 FAULTY = Path(__file__).parent / "support" / "faulty_disk.py"
 PIECE = 256 << 10
 # Nothing is kept, so that every read reaches the disk.

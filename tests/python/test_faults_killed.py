@@ -14,6 +14,8 @@ from support.conversions import TEMPORARY, job, temporaries, write_model
 from support.processes import STRACE, require_strace
 from support.programs import often
 
+pytestmark = pytest.mark.timeout(often(300, 7200))
+
 # Whatever changes a directory or waits for the disk, once the blocks are written.
 STEPS = "fsync,rename,renameat2,mkdir,copy_file_range,sendfile,unlink,unlinkat,rmdir"
 

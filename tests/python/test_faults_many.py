@@ -16,6 +16,8 @@ from support.mounting import (
 from support.processes import children, descriptors, is_process
 from support.programs import UPG_MOUNT, often, one_line, require, require_fuse, run
 
+pytestmark = pytest.mark.timeout(often(300, 7200))
+
 HOLDER = Path(__file__).parent / "support" / "holder.py"
 
 

@@ -12,6 +12,8 @@ from support.limits import memory_group
 from support.mounting import assert_gone, daemons, drop_page_cache, force_away, mounted
 from support.programs import UPG, UPG_MOUNT, convert, often, require, require_fuse, run
 
+pytestmark = pytest.mark.timeout(often(300, 7200))
+
 MIB = 1 << 20
 LEAST = ("--memory", "128MiB", "--threads", "2", "--effort", "1")
 

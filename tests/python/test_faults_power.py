@@ -9,6 +9,8 @@ from support.disks import MIB, after_a_power_cut, disk, make_ext4
 from support.processes import STRACE, require_strace
 from support.programs import often
 
+pytestmark = pytest.mark.timeout(often(300, 7200))
+
 STEPS = "fsync,rename,renameat2,copy_file_range,unlink,unlinkat"
 
 

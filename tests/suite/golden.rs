@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use upg::archive::{Archive, ArchiveWriter, Existing};
+use upg::archive::{Archive, ArchiveWriter};
 use upg::codec::encode::{Symbols, encode_block, trellis_entries};
 use upg::codec::entropy::encode::EncodeTable;
 use upg::codec::entropy::frequencies::Frequencies;
@@ -271,7 +271,7 @@ fn write_hooks(path: &Path, hooks: &Hooks) {
         std::array::from_fn(|e| if e as i32 % alphabet == 0 { 0.0 } else { (e as f32 - 30.3) * 0.017 });
     let column_steps: Vec<u8> = (0..columns).map(|_| 120 + (random.next() % 16) as u8).collect();
 
-    let mut writer = ArchiveWriter::create(path, Existing::Replace).expect("a writer");
+    let mut writer = ArchiveWriter::create(path).expect("a writer");
     let mut first_block = None;
     for start in (0..rows).step_by(block_rows) {
         let rows = block_rows.min(rows - start);
@@ -331,7 +331,7 @@ fn tensor_extent(offset: u64, length: u64, dtype: Dtype, shape: Vec<u64>, array:
 
 /// Two models that share an array and stored bytes, with blocks of every mode.
 fn write_several_models(path: &Path) {
-    let mut writer = ArchiveWriter::create(path, Existing::Replace).expect("a writer");
+    let mut writer = ArchiveWriter::create(path).expect("a writer");
     let text = b"the same text in both models ".repeat(40);
     let compressed = zstd::bulk::compress(&text, 3).expect("zstd");
     let first = writer.add_block(BlockMode::Coded, &compressed).expect("a block");

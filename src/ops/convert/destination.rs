@@ -48,7 +48,7 @@ impl Destination {
     /// What writes the archive, and gives it its name if it is to be alone.
     pub fn writer(&self) -> Result<ArchiveWriter> {
         let existing = if self.directory.is_some() { Existing::Keep } else { self.existing };
-        ArchiveWriter::create(&self.archive, existing)
+        ArchiveWriter::create(&self.archive).map(|writer| writer.existing(existing))
     }
 
     /// Adds what goes beside the archive and gives the directory its name.
