@@ -63,7 +63,11 @@ impl Partial {
         let mut names = tempfile::Builder::new();
         names.prefix(PREFIX).suffix(SUFFIX).rand_bytes(RANDOM);
         for _ in 0..ATTEMPTS {
-            let (handle, path) = names.make_in(directory, &make)?.keep().map_err(|e| e.error)?;
+            let (handle, path) = match names.make_in(directory, &make) {
+                // A new directory was taken for a dead writer's before it could be opened.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && directory.is_dir() => continue,
+                made => made?.keep().map_err(|e| e.error)?,
+            };
             // Until it was locked it looked like a dead writer's. Whoever took it for that
             // holds its lock, or has removed it.
             let taken = matches!(handle.try_lock(), Err(TryLockError::WouldBlock)) || !is_at(&path, &handle);
