@@ -24,7 +24,8 @@ use crate::vfs::Vfs;
 /// The mountpoint as an absolute path, if something can be mounted there.
 pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf> {
     let metadata = fs::metadata(mountpoint).map_err(|e| match e.raw_os_error() {
-        Some(libc::ENOTCONN) => Error::Invalid(format!(
+        // The second if it went while the question was on its way.
+        Some(libc::ENOTCONN | libc::ECONNABORTED) => Error::Invalid(format!(
             "{}: a mount whose daemon is gone; clear it with upg-mount -u",
             mountpoint.display()
         )),
