@@ -124,7 +124,8 @@ def stale(image, point):
     """What a user sees of it, and how it goes."""
     with pytest.raises(OSError) as failure:
         os.listdir(point)
-    assert failure.value.errno == errno.ENOTCONN
+    # The second if the connection was going while the question was on its way.
+    assert failure.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     for options in ((), ("-f",)):
         done = run(UPG_MOUNT, image, point, *options, timeout=60)
         assert done.returncode == 1

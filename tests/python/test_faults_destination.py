@@ -13,7 +13,7 @@ from support import tensors
 from support.conversions import content, job, temporaries, write_model
 from support.disks import MIB, small
 from support.processes import STRACE, require_strace
-from support.programs import UPG, one_line, require, run
+from support.programs import UPG, often, one_line, require, run
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +148,17 @@ def test_several_conversions_to_one_place(conversion):
         assert codes == [0] * successes + [1] * (4 - successes)
         assert conversion.check(force)
         assert temporaries(conversion.out.parent) == []
+
+
+@pytest.mark.parametrize("out", ("alone.upg", "directory"))
+def test_many_small_conversions_at_once(tmp_path, out):
+    """They take what others have just made for a dead one's, unless it is locked at once."""
+    source = tensors.write(tmp_path / "m.safetensors", [tensors.gaussian("w", (100, 100))])
+    place = tmp_path / "place"
+    place.mkdir()
+    command = [str(part) for part in (UPG, "convert", source, "-o", place / out, "--force")]
+    for _ in range(often(40, 500)):
+        quiet = {"stdout": subprocess.DEVNULL}
+        processes = [subprocess.Popen(command, **quiet) for _ in range(6)]
+        assert [process.wait(60) for process in processes] == [0] * 6
+        assert os.listdir(place) == [out]
