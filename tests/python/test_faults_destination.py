@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -126,11 +125,7 @@ def test_where_names_cannot_be_exchanged(conversion):
 def test_something_comes_to_be_at_the_destination(conversion):
     """Nobody said --force: it stays."""
     conversion.reset(force=False)
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(conversion.command(force=False), **pipes)
-    while process.poll() is None and not temporaries(conversion.out.parent):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGSTOP)
+    process = conversion.stopped(force=False, stderr=subprocess.PIPE)
     conversion.reset(force=True)
     process.send_signal(signal.SIGCONT)
     _, errors = process.communicate(timeout=60)

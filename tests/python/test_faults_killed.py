@@ -83,10 +83,8 @@ def test_killed_at_every_step_of_the_end(conversion, force):
 def test_only_what_is_dead_and_ours_is_removed(conversion, source):
     """What another conversion is writing stays, and so does what only looks like ours."""
     place = conversion.out.parent
-    living = conversion.start(force=True)
-    while living.poll() is None and not temporaries(place):
-        time.sleep(0.001)
-    living.send_signal(signal.SIGSTOP)
+    conversion.reset(force=True)
+    living = conversion.stopped(force=True)
     (alive,) = temporaries(place)
     assert TEMPORARY.fullmatch(alive)
     others = [".upg-abcdef.old", ".upg-abc.partial", ".upg-abcde_.partial", "upg-abcdef.partial"]

@@ -130,7 +130,8 @@ def test_a_mount_short_of_address_space(source, image, tmp_path):
             try:
                 assert (point / source.name).read_bytes() == source.read_bytes()
             except OSError as failure:
-                assert failure.errno == errno.EIO
+                # Without memory for the smallest things the daemon ends.
+                assert failure.errno in (errno.EIO, errno.ENOTCONN, errno.ECONNABORTED)
             assert run(UPG_MOUNT, "-u", point).returncode == 0
     finally:
         force_away(point)

@@ -4,11 +4,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import tensors
+from .processes import is_stopped
 from .programs import UPG, often, run
 
 TEMPORARY = re.compile(r"\.upg-[0-9A-Za-z]{6}\.partial")
@@ -78,9 +81,25 @@ class Job:
             copy = shutil.copytree if self.old.is_dir() else shutil.copy
             copy(self.old, self.out)
 
-    def start(self, force):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(self.command(force), **quiet)
+    def start(self, force, stderr=subprocess.DEVNULL):
+        streams = {"stdout": subprocess.DEVNULL, "stderr": stderr, "text": True}
+        return subprocess.Popen(self.command(force), **streams)
+
+    def stopped(self, force, stderr=subprocess.DEVNULL):
+        """Started, and stopped when it has begun to write: again, if it was faster than we are."""
+        for _ in range(100):
+            process = self.start(force, stderr)
+            while process.poll() is None and not temporaries(self.out.parent):
+                time.sleep(0.0002)
+            process.send_signal(signal.SIGSTOP)
+            while process.poll() is None and not is_stopped(process.pid):
+                time.sleep(0.0002)
+            if process.poll() is None and temporaries(self.out.parent):
+                return process
+            process.send_signal(signal.SIGCONT)
+            process.communicate()
+            self.reset(force)
+        raise AssertionError("every conversion was too fast to be stopped")
 
     def check(self, force):
         """Whole or absent. Whether it is the new one."""
