@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::archive::{Archive, FileId};
 use crate::cache::{Block, BlockCache, BlockKey};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::ArrayInfo;
 use crate::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Blocks {
     /// appended counts as served.
     pub fn copy(&self, file: FileId, range: Range<u64>, to: &mut Vec<u8>) -> Result<()> {
         let length = range.end - range.start;
-        to.reserve_exact(length as usize);
+        to.try_reserve_exact(length as usize).map_err(Error::no_memory)?;
         self.archive.pieces(file, range.start, length, |piece| {
             let key = (piece.array, piece.block);
             let block = self.get(key)?;

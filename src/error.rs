@@ -1,5 +1,6 @@
 //! The one error type of the library.
 
+use std::collections::TryReserveError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,12 @@ pub enum Error {
 impl Error {
     pub fn io(file: impl AsRef<Path>, cause: io::Error) -> Error {
         Error::Io { file: file.as_ref().to_path_buf(), cause }
+    }
+
+    /// Where much memory is asked for: one read, or a conversion, must fail in order, and not the
+    /// process by a signal.
+    pub fn no_memory(_: TryReserveError) -> Error {
+        Error::io("memory for a block", io::ErrorKind::OutOfMemory.into())
     }
 
     pub fn corrupt(file: &Path, item: impl Into<String>, offset: u64, what: impl Into<String>) -> Error {

@@ -1,11 +1,13 @@
 //! A `.upg` file as a whole: opened and read, or written.
 
 mod decoded;
+mod partial;
 mod ranges;
 mod reader;
 mod unread;
 mod writer;
 
+pub use partial::{Existing, Partial, cannot_write, directory_of};
 pub use ranges::Piece;
 pub use reader::{Archive, ArrayId, FileId, SIDE_BLOCK};
-pub use writer::{ArchiveWriter, sync_directory_of};
+pub use writer::ArchiveWriter;

@@ -228,7 +228,7 @@ impl Archive {
         STORED.with_borrow_mut(|stored| {
             let length = record.length as usize;
             // A thread keeps this for good: no more than it needs.
-            stored.reserve_exact(length.saturating_sub(stored.len()));
+            stored.try_reserve_exact(length.saturating_sub(stored.len())).map_err(Error::no_memory)?;
             stored.resize(length, 0);
             self.source.read_exact_at(stored, record.offset)?;
             check(stored, record).and_then(|()| then(stored)).map_err(at)

@@ -1,11 +1,12 @@
 //! Writing a `.upg` file that appears whole or not at all.
 
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::partial::{Existing, Partial, cannot_write, directory_of};
 use crate::error::{Error, Result};
 use crate::format::{
     ArrayInfo, BlockMode, BlockRecord, Extent, FileEntry, HEADER_LEN, Index, IndexBuilder, Model, Trailer, header,
@@ -14,8 +15,10 @@ use crate::format::{
 /// Writes blocks as they come to a temporary file beside the destination;
 /// [`ArchiveWriter::finish`] adds the index and gives it its name.
 pub struct ArchiveWriter {
-    out: BufWriter<NamedTempFile>,
+    out: BufWriter<File>,
+    partial: Partial,
     path: PathBuf,
+    existing: Existing,
     offset: u64,
     index: IndexBuilder,
     extents: u32,
@@ -24,19 +27,13 @@ pub struct ArchiveWriter {
 
 impl ArchiveWriter {
     pub fn create(path: &Path) -> Result<ArchiveWriter> {
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let file = tempfile::Builder::new()
-            .prefix(".upg-")
-            .suffix(".partial")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(directory)
-            .map_err(|e| Error::io(directory, e))?;
+        let partial = Partial::file_in(directory_of(path))?;
+        let file = partial.handle().map_err(|e| Error::io(path, e))?;
         let mut writer = ArchiveWriter {
             out: BufWriter::with_capacity(1 << 20, file),
+            partial,
             path: path.to_path_buf(),
+            existing: Existing::Replace,
             offset: 0,
             index: IndexBuilder::default(),
             extents: 0,
@@ -44,6 +41,12 @@ impl ArchiveWriter {
         };
         writer.write(&header())?;
         Ok(writer)
+    }
+
+    /// What to do if something has the name when all is written; by default it is replaced.
+    pub fn existing(mut self, existing: Existing) -> ArchiveWriter {
+        self.existing = existing;
+        self
     }
 
     /// Appends the stored bytes of a block and returns the number of its record.
@@ -82,8 +85,8 @@ impl ArchiveWriter {
         self.files
     }
 
-    /// Writes index and trailer, flushes everything to the disk and renames the
-    /// file to its name. Returns its size.
+    /// Writes index and trailer, flushes everything to the disk and gives the file its
+    /// name. Returns its size.
     pub fn finish(mut self) -> Result<u64> {
         let index = std::mem::take(&mut self.index).finish();
         let trailer = Trailer {
@@ -96,24 +99,14 @@ impl ArchiveWriter {
         self.write(&trailer.to_bytes())?;
         // What no reader would open must not get a name.
         Index::parse(&self.path, &trailer, index)?;
-        let path = &self.path;
-        let file = self.out.into_inner().map_err(|e| Error::io(path, e.into_error()))?;
-        file.as_file().sync_all().map_err(|e| Error::io(path, e))?;
-        file.persist(path).map_err(|e| Error::io(path, e.error))?;
-        sync_directory_of(path)?;
+        self.out.flush().map_err(|e| cannot_write(&self.path, e))?;
+        self.partial.publish(&self.path, self.existing)?;
         Ok(self.offset)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(|e| Error::io(&self.path, e))?;
+        self.out.write_all(bytes).map_err(|e| cannot_write(&self.path, e))?;
         self.offset += bytes.len() as u64;
         Ok(())
     }
-}
-
-/// Makes a rename in the directory of `path` durable.
-pub fn sync_directory_of(path: &Path) -> Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let sync = std::fs::File::open(parent).and_then(|directory| directory.sync_all());
-    sync.map_err(|e| Error::io(parent, e))
 }

@@ -185,7 +185,10 @@ impl BlockCache {
 
     fn allocate(&self, length: usize) -> Result<Buffer> {
         if length < MAPPED_FROM {
-            return Ok(Buffer::Heap(vec![0; length]));
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(length).map_err(Error::no_memory)?;
+            bytes.resize(length, 0);
+            return Ok(Buffer::Heap(bytes));
         }
         let mut state = self.lock();
         // Before the spare ones, so that this list is as short as few blocks are in use.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use anyhow::{Context, Result};
 use clap::Parser;
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::args::{Args, Bench, Command, Convert, Info, Verify};
 use super::progress::Bar;
@@ -114,6 +114,8 @@ fn signals() -> Result<Arc<AtomicUsize>> {
     for number in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register_usize(number, signal.clone(), number as usize)?;
     }
+    // A file beyond the limit (ulimit -f) is to be an error, and not the end of the process.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     Ok(signal)
 }
 

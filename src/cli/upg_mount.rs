@@ -99,12 +99,15 @@ fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
     }
     let log_file = args.log_file.as_deref().map(std::path::absolute).transpose()?;
     match mount::daemonise(&inherited)? {
-        Role::Parent(None) => {
+        Role::Parent(failure) => {
             // The mount is there; this is the proof that it answers.
-            std::fs::metadata(&options.mountpoint).context("the mount does not answer")?;
-            Ok(())
+            let answers = || std::fs::metadata(&options.mountpoint).context("the mount does not answer");
+            let failure = failure.map(anyhow::Error::msg).or_else(|| answers().err());
+            failure.map_or(Ok(()), |failure| {
+                mount::clear_if_dead(&options.mountpoint);
+                Err(failure)
+            })
         }
-        Role::Parent(Some(why)) => bail!(why),
         Role::Child(daemon) => {
             let mut daemon = Some(daemon);
             let served = mount::init_log(log_file.as_deref(), true).and_then(|()| {

@@ -14,7 +14,13 @@ use crate::error::{Error, Result};
 /// Starts logging; `UPG_LOG` sets the level (error, warn, info, debug).
 pub fn init(file: Option<&Path>, background: bool) -> Result<()> {
     let filter = EnvFilter::try_from_env("UPG_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);
+    // A log that cannot be written is lost. To complain about it on standard error would be to
+    // panic where that cannot be written either.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_target(false)
+        .log_internal_errors(false);
     match file {
         Some(path) => {
             let file = File::options().create(true).append(true).open(path).map_err(|e| Error::io(path, e))?;

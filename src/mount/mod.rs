@@ -20,5 +20,5 @@ pub use kernel_readahead::KernelReadahead;
 pub use log::init as init_log;
 pub use options::MountOptions;
 pub use session::{check_mountpoint, serve};
-pub use unmount::{Unmounted, unmount};
+pub use unmount::{Unmounted, clear_if_dead, unmount};
 pub use watchdog::{Watchdog, watch};

@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 
 use fuser::Session;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::adapter::{Adapter, Owner};
@@ -25,7 +25,8 @@ use crate::vfs::Vfs;
 /// The mountpoint as an absolute path, if something can be mounted there.
 pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf> {
     let metadata = fs::metadata(mountpoint).map_err(|e| match e.raw_os_error() {
-        Some(libc::ENOTCONN) => Error::Invalid(format!(
+        // The second if it went while the question was on its way.
+        Some(libc::ENOTCONN | libc::ECONNABORTED) => Error::Invalid(format!(
             "{}: a mount whose daemon is gone; clear it with upg-mount -u",
             mountpoint.display()
         )),
@@ -48,6 +49,8 @@ pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl
 
     // Before the mount, so that no signal can end the process with it in place.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    // A log file beyond the limit (ulimit -f) is no reason to end.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(failed)?;
     let (alive, over) = channel();
     let device = Arc::new(OnceLock::new());
     let adapter = Adapter::new(vfs.clone(), owner, options, device.clone(), alive);

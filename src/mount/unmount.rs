@@ -35,6 +35,16 @@ pub fn unmount(mountpoint: &Path) -> Result<Unmounted> {
     detach(&mountpoint)
 }
 
+/// Unmounts what a daemon that died while it started may have mounted already.
+pub fn clear_if_dead(mountpoint: &Path) {
+    let error = fs::metadata(mountpoint).err().and_then(|error| error.raw_os_error());
+    // The first of them if the question came just before the end.
+    if matches!(error, Some(libc::ECONNABORTED | libc::ENOTCONN)) {
+        // If that fails, the next to mount there is told what is in the way.
+        let _ = unmount(mountpoint);
+    }
+}
+
 /// Canonical, without asking the file system at the mountpoint, which may be dead.
 fn resolve(mountpoint: &Path) -> Result<PathBuf> {
     let absolute = std::path::absolute(mountpoint).map_err(|e| Error::io(mountpoint, e))?;

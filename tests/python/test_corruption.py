@@ -119,14 +119,6 @@ def test_an_image_that_shrinks_under_the_mount(image, content, tmp_path, mount):
         assert stats(root)["errors"] >= len(lost)
 
 
-def test_an_image_that_vanishes_is_still_served(image, content, tmp_path, mount):
-    copy = tmp_path / "unlinked.upg"
-    copy.write_bytes(image.read_bytes())
-    with mount(copy) as root:
-        copy.unlink()
-        assert (root / "m.safetensors").read_bytes() == content
-
-
 def test_every_flipped_byte_of_a_small_image_is_noticed(tmp_path):
     """Sampled over the whole file: each byte is below some checksum, so the image is refused
     at once or a read gives EIO."""

@@ -158,7 +158,8 @@ def test_after_a_killed_daemon_the_point_can_be_unmounted(tiny_lossless, tmp_pat
         daemon.communicate(timeout=15)
         with pytest.raises(OSError) as failure:
             os.listdir(point)
-        assert failure.value.errno == errno.ENOTCONN
+        # The second if the connection was going while the question was on its way.
+        assert failure.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
         assert run(UPG_MOUNT, "-u", point).returncode == 0
         assert not is_mounted(point)
 

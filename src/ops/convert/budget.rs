@@ -96,7 +96,7 @@ impl Rest {
     fn new(options: &Options, tree: &SourceTree, progress: &dyn Progress) -> Result<Rest> {
         let mut rest = Rest { bytes: FRAME_BYTES, ..Rest::default() };
         for file in &tree.files {
-            let source = LocalFile::open(&file.location)?;
+            let source = file.open()?;
             rest.bytes += FRAME_BYTES_PER_FILE;
             let SourceKind::Shard(shard) = &file.kind else {
                 rest.bytes += compressed_bytes(&source, file.size)?;

@@ -1,27 +1,25 @@
 //! Where the result goes, and how it appears there whole or not at all.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use tempfile::TempDir;
 
 use super::report::Report;
-use super::tree::{SourceKind, SourceTree};
-use crate::archive::sync_directory_of;
+use super::tree::{SourceFile, SourceKind, SourceTree};
+use crate::archive::{ArchiveWriter, Existing, Partial, cannot_write, directory_of};
 use crate::error::{Error, Result};
 
 /// The report beside the archive.
 const REPORT_NAME: &str = "upg-metadata.json";
-/// What was in the way, in a temporary directory.
-const SET_ASIDE: &str = "old";
 
 /// A file, or a directory that is filled under a temporary name beside its own.
 pub struct Destination {
     output: PathBuf,
     archive: PathBuf,
-    directory: Option<TempDir>,
+    directory: Option<Partial>,
+    existing: Existing,
 }
 
 impl Destination {
@@ -30,36 +28,30 @@ impl Destination {
             let what = format!("{} exists; choose another name with -o, or replace it with --force", output.display());
             return Err(Error::Invalid(what));
         }
+        let existing = if force { Existing::Replace } else { Existing::Keep };
         if output.extension().is_some_and(|extension| extension == "upg") {
             if output.is_dir() {
                 return Err(Error::Invalid(format!("{} is a directory", output.display())));
             }
-            return Ok(Destination { output: output.to_path_buf(), archive: output.to_path_buf(), directory: None });
+            let (output, archive) = (output.to_path_buf(), output.to_path_buf());
+            return Ok(Destination { output, archive, directory: None, existing });
         }
         if output.is_file() {
             let what = format!("{} is a file; a result that is a file must end in .upg", output.display());
             return Err(Error::Invalid(what));
         }
-        let parent = match output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let directory = tempfile::Builder::new()
-            .prefix(".upg-")
-            .suffix(".partial")
-            .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir_in(parent)
-            .map_err(|e| Error::io(parent, e))?;
+        let directory = Partial::directory_in(directory_of(output))?;
         let archive = directory.path().join(format!("{name}.upg"));
-        Ok(Destination { output: output.to_path_buf(), archive, directory: Some(directory) })
+        Ok(Destination { output: output.to_path_buf(), archive, directory: Some(directory), existing })
     }
 
-    /// Where the archive is to be written.
-    pub fn archive_path(&self) -> &Path {
-        &self.archive
+    /// What writes the archive, and gives it its name if it is to be alone.
+    pub fn writer(&self) -> Result<ArchiveWriter> {
+        let existing = if self.directory.is_some() { Existing::Keep } else { self.existing };
+        ArchiveWriter::create(&self.archive).map(|writer| writer.existing(existing))
     }
 
-    /// Adds what goes beside the archive and moves the directory to its name.
+    /// Adds what goes beside the archive and gives the directory its name.
     pub fn complete(self, tree: &SourceTree, report: &mut Report) -> Result<()> {
         report.output = self.output.display().to_string();
         let Some(directory) = self.directory else { return Ok(()) };
@@ -68,45 +60,45 @@ impl Destination {
         let ours = [catalog_name.as_str(), REPORT_NAME];
         let small = tree.files.iter().filter(|file| matches!(file.kind, SourceKind::Other));
         for file in small.filter(|file| !ours.contains(&file.path.as_str())) {
-            let copy = inside.join(&file.path);
-            if let Some(parent) = copy.parent() {
-                fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
-            }
-            fs::copy(&file.location, &copy).map_err(|e| Error::io(&copy, e))?;
+            copy(file, &inside.join(&file.path))?;
         }
         write_json(&inside.join(&catalog_name), &catalog(tree))?;
         write_json(&inside.join(REPORT_NAME), &*report)?;
-        let old = if self.output.exists() { Some(set_aside(&self.output)?) } else { None };
-        if let Err(e) = fs::rename(inside, &self.output) {
-            if let Some(old) = &old {
-                let _ = fs::rename(old.path().join(SET_ASIDE), &self.output);
-            }
-            return Err(Error::io(&self.output, e));
-        }
-        // It has its name now and must stay.
-        let _ = directory.keep();
-        sync_directory_of(&self.output)?;
-        drop(old);
-        Ok(())
+        sync_directories(inside)?;
+        // The copies are of the same files as what the archive holds.
+        tree.check_unchanged()?;
+        directory.publish(&self.output, self.existing)
     }
 }
 
-/// Moves what is in the way into a temporary directory, which goes when dropped.
-fn set_aside(output: &Path) -> Result<TempDir> {
-    let parent = match output.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let aside = tempfile::Builder::new().prefix(".upg-").suffix(".old").tempdir_in(parent);
-    let aside = aside.map_err(|e| Error::io(parent, e))?;
-    fs::rename(output, aside.path().join(SET_ASIDE)).map_err(|e| Error::io(output, e))?;
-    Ok(aside)
+fn copy(file: &SourceFile, to: &Path) -> Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).map_err(|e| cannot_write(parent, e))?;
+    }
+    fs::copy(&file.location, to).and_then(|_| File::open(to)?.sync_all()).map_err(|e| cannot_write(to, e))
+}
+
+/// Makes the entries of a directory durable, and of those in it; what the files hold already is.
+fn sync_directories(directory: &Path) -> Result<()> {
+    let failed = |e| Error::io(directory, e);
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir() {
+            sync_directories(&entry.path())?;
+        }
+    }
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::Invalid(e.to_string()))?;
     text.push('\n');
-    fs::write(path, text).map_err(|e| Error::io(path, e))
+    let write = |text: &str| -> io::Result<()> {
+        let mut file = File::create(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write(&text).map_err(|e| cannot_write(path, e))
 }
 
 /// Every tensor of the source, from the headers alone.

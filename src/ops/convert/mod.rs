@@ -124,7 +124,7 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
     }
     let destination = Destination::prepare(&options.output, &tree.name, options.force)?;
     progress.begin(tree.total_bytes());
-    let mut report = pipeline::run(options, &tree, destination.archive_path(), progress)?;
+    let mut report = pipeline::run(options, &tree, &destination, progress)?;
     report.finish(&tree, options.threads_within_memory(), start.elapsed());
     destination.complete(&tree, &mut report)?;
     Ok(report)

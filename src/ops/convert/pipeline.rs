@@ -1,12 +1,12 @@
 //! Planner, encoder and writer, joined by bounded channels.
 
-use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::budget::{Account, Budget};
+use super::destination::Destination;
 use super::encode::{Encoded, PatternTable, encode};
 use super::plan::{BLOCK_RECORD_BYTES, Coding, Plan, index_bytes};
 use super::planner::{Planned, plan_all};
@@ -33,7 +33,7 @@ enum Message<'a> {
     FileEnds(&'a SourceFile),
 }
 
-pub fn run(options: &Options, tree: &SourceTree, archive: &Path, progress: &dyn Progress) -> Result<Report> {
+pub fn run(options: &Options, tree: &SourceTree, destination: &Destination, progress: &dyn Progress) -> Result<Report> {
     let threads = options.threads_within_memory();
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -44,7 +44,7 @@ pub fn run(options: &Options, tree: &SourceTree, archive: &Path, progress: &dyn 
     let budget = pool.install(|| Budget::new(options, tree, &names, progress))?;
     let bits = budget.as_ref().map(|budget| budget.average);
     let batch = (threads as u64 * BLOCKS_PER_THREAD).min(options.memory / 4 / MEMORY_PER_BLOCK).max(1);
-    let writer = ArchiveWriter::create(archive)?;
+    let writer = destination.writer()?;
 
     std::thread::scope(|scope| {
         // A plan is small; its encode table is not, so few of them wait.
@@ -136,7 +136,10 @@ fn encode_one(
     }
     let block_bytes = u64::from(plan.block_elems) * plan.width();
     let start = i * block_bytes;
-    let mut bytes = vec![0; block_bytes.min(plan.elements * plan.width() - start) as usize];
+    let length = block_bytes.min(plan.elements * plan.width() - start) as usize;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length).map_err(Error::no_memory)?;
+    bytes.resize(length, 0);
     source.read_exact_at(&mut bytes, at + start)?;
     let encoded = encode(Isa::chosen(), plan, patterns, i, &bytes)?;
     progress.advance(bytes.len() as u64);
@@ -191,6 +194,8 @@ fn write_all(
         // The encoder hung up before the end; nothing must appear.
         return Err(Error::Invalid("conversion was abandoned".into()));
     }
+    // Every tensor was read twice; a mixture of versions must not get a name.
+    tree.check_unchanged()?;
     writer.add_model(&tree.name, metadata, 0);
     report.file_bytes = writer.finish()?;
     Ok(report)

@@ -50,7 +50,7 @@ pub fn plan_all<'a>(
     progress: &dyn Progress,
 ) -> Result<()> {
     for file in &tree.files {
-        let source = Arc::new(LocalFile::open(&file.location)?);
+        let source = Arc::new(file.open()?);
         let bytes = |kind, length: u64| Planned {
             extent: extent(kind, 0, length),
             source: source.clone(),
@@ -199,7 +199,7 @@ impl<'a> Planner<'a, '_> {
                 break;
             }
             let mut bytes = vec![0; tensor.length as usize];
-            LocalFile::open(&file.location)?.read_exact_at(&mut bytes, tensor.offset)?;
+            file.open()?.read_exact_at(&mut bytes, tensor.offset)?;
             let mut gains = Vec::new();
             float::extend_values(tensor.dtype, &bytes, &mut gains);
             if self.names.gain_less_one {

@@ -1,6 +1,7 @@
 //! The source: every file that the archive will hold.
 
-use std::fs;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -26,6 +27,48 @@ pub struct SourceFile {
     pub location: PathBuf,
     pub size: u64,
     pub kind: SourceKind,
+    version: Version,
+}
+
+/// Tells a file from others and, as far as the system keeps account of writes, from itself
+/// before and after one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    /// Unlike the time before, nobody can set this one.
+    changed: (i64, i64),
+}
+
+impl Version {
+    fn of(file: &Metadata) -> Version {
+        Version {
+            device: file.dev(),
+            inode: file.ino(),
+            size: file.len(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        }
+    }
+}
+
+impl SourceFile {
+    /// Opens the very version that was found.
+    pub fn open(&self) -> Result<LocalFile> {
+        let file = LocalFile::open(&self.location)?;
+        self.check(&file.metadata()?)?;
+        Ok(file)
+    }
+
+    fn check(&self, now: &Metadata) -> Result<()> {
+        if Version::of(now) == self.version {
+            return Ok(());
+        }
+        let what = "changed while it was being converted; convert again when nothing writes to it";
+        Err(Error::Invalid(format!("{}: {what}", self.location.display())))
+    }
 }
 
 #[derive(Debug)]
@@ -102,16 +145,18 @@ impl SourceTree {
 
     fn add(&mut self, path: String, location: PathBuf) -> Result<()> {
         check_path(&path).map_err(|what| Error::Invalid(format!("{}: {what}", location.display())))?;
-        let size = fs::metadata(&location).map_err(|e| Error::io(&location, e))?.len();
-        let kind = if is_shard(&path) {
-            SourceKind::Shard(Shard::read(&LocalFile::open(&location)?)?)
-        } else if size > LARGEST_OTHER || path.ends_with(".upg") {
+        let metadata = fs::metadata(&location).map_err(|e| Error::io(&location, e))?;
+        let size = metadata.len();
+        let is_shard = path.ends_with(SHARD_SUFFIX);
+        if !is_shard && (size > LARGEST_OTHER || path.ends_with(".upg")) {
             self.left_out.push((path, size));
             return Ok(());
-        } else {
-            SourceKind::Other
-        };
-        self.files.push(SourceFile { path, location, size, kind });
+        }
+        let mut file = SourceFile { path, location, size, kind: SourceKind::Other, version: Version::of(&metadata) };
+        if is_shard {
+            file.kind = SourceKind::Shard(Shard::read(&file.open()?)?);
+        }
+        self.files.push(file);
         Ok(())
     }
 
@@ -126,6 +171,14 @@ impl SourceTree {
         self.shards().flat_map(|(_, shard)| &shard.tensors)
     }
 
+    /// Fails if a file is not what it was when it was found.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.files.iter().try_for_each(|file| {
+            let now = fs::metadata(&file.location).map_err(|e| Error::io(&file.location, e))?;
+            file.check(&now)
+        })
+    }
+
     /// Bytes of all files.
     pub fn total_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
@@ -135,10 +188,6 @@ impl SourceTree {
     pub fn shard_bytes(&self) -> u64 {
         self.shards().map(|(file, _)| file.size).sum()
     }
-}
-
-fn is_shard(path: &str) -> bool {
-    path.ends_with(SHARD_SUFFIX)
 }
 
 fn utf8(directory: &Path, name: Option<&std::ffi::OsStr>) -> Result<String> {
