@@ -21,6 +21,10 @@ LEAST = ("--memory", "128MiB", "--threads", "2", "--effort", "1")
 @pytest.fixture(scope="module", autouse=True)
 def tools():
     require(shutil.which("prlimit"), "no prlimit")
+    # The standard library waits for itself if there is no memory for the backtrace of a panic.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUST_BACKTRACE", "0")
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 //! Planner, encoder and writer, joined by bounded channels.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::Builder;
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -53,9 +54,12 @@ pub fn run(options: &Options, tree: &SourceTree, destination: &Destination, prog
         let (pool, names) = (&pool, &names);
         let (taken_sender, taken) = channel();
         let account = budget.map(|budget| Account::new(budget, taken));
-        let planner = scope.spawn(move || plan_all(options, names, account, pool, tree, plan_sender, progress));
+        let no_thread = |e| Error::io("cannot start a thread", e);
+        let plan = move || plan_all(options, names, account, pool, tree, plan_sender, progress);
+        let planner = Builder::new().spawn_scoped(scope, plan).map_err(no_thread)?;
         let metadata = metadata(options, bits);
-        let writer = scope.spawn(move || write_all(writer, tree, &metadata, blocks));
+        let write = move || write_all(writer, tree, &metadata, blocks);
+        let writer = Builder::new().spawn_scoped(scope, write).map_err(no_thread)?;
         let encoded = encode_all(pool, batch, plans, block_sender, taken_sender, progress);
         // Whoever fails hangs up on the others, who then end without an error of
         // their own, but for the writer: it must not take an end for the end.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
+use std::thread::Builder;
 
 use crate::archive::{Archive, ArrayId};
 use crate::error::{Error, Result};
@@ -42,21 +43,25 @@ pub fn decode_all(
             }
             let block = (u64::from(array.block_count()) - (ends[number] - i)) as u32;
             let id = ArrayId(number as u32);
-            bytes.resize(array.bytes_of_block(block) as usize, 0);
+            let length = array.bytes_of_block(block) as usize;
+            bytes.try_reserve_exact(length.saturating_sub(bytes.len())).map_err(Error::no_memory)?;
+            bytes.resize(length, 0);
             let decoded = archive.decode_block(id, block, &mut bytes);
             visit(id, block, decoded.map(|()| bytes.as_slice()))?;
             progress.advance(bytes.len() as u64);
         }
         Ok(())
     };
+    let fail = |error| {
+        stop.store(true, Relaxed);
+        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                if let Err(error) = work() {
-                    stop.store(true, Relaxed);
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                }
-            });
+            let started = Builder::new().spawn_scoped(scope, || work().unwrap_or_else(fail));
+            if let Err(error) = started {
+                fail(Error::io("cannot start a thread", error));
+            }
         }
     });
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
