@@ -4,6 +4,22 @@
 //! that a finding can be looked at without the fuzzer.
 
 pub mod block;
+pub mod convert;
+pub mod corpora;
 pub mod index;
 mod input;
+mod memory;
+pub mod read;
 pub mod search;
+pub mod shard;
+pub mod values;
+
+/// Every target by its name.
+pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+    ("block", block::run),
+    ("convert", convert::run),
+    ("index", index::run),
+    ("read", read::run),
+    ("search", search::run),
+    ("shard", shard::run),
+];
