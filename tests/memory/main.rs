@@ -7,6 +7,7 @@ mod sources;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use upg::archive::{Archive, ArchiveWriter, ArrayId};
 use upg::codec::manifold::Grid;
@@ -190,6 +191,41 @@ fn a_side_block_of_many_arrays_is_kept_within_bounds() {
         }
     });
     assert!(most <= 4 * ANYTHING + PER_BYTE * size, "{most} bytes for {size}");
+}
+
+/// Every array may name every block: what is added up is added once.
+#[test]
+fn arrays_that_share_all_blocks_take_little() {
+    let _alone = alone();
+    const BLOCKS: u32 = 100_000;
+    let bytes = written(|writer| {
+        for _ in 0..BLOCKS {
+            writer.add_block(BlockMode::Zeros, &[]).expect("a block");
+        }
+        for _ in 0..BLOCKS {
+            writer.add_array(&ArrayInfo {
+                elements: u64::from(BLOCKS),
+                row_len: 1,
+                block_elems: 1,
+                first_block: 0,
+                dtype: Dtype::U8,
+                codec: Codec::Stored,
+                side_block: None,
+                zeros: 0,
+                signal: 0.0,
+                noise: 0.0,
+            });
+        }
+        writer.add_file("nothing", &[]);
+        writer.add_model("m", "", 0);
+    });
+    let size = bytes.len();
+    let start = Instant::now();
+    let (archive, most) = most_allocated(|| Archive::from_source(Box::new(Memory(bytes))));
+    assert_eq!(archive.expect("it is valid").index().stored_bytes(BLOCKS - 1), 0);
+    assert!(most <= ANYTHING + PER_BYTE * size, "{most} bytes to open {size}");
+    // Ten billion additions would take longer than a moment.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 /// As many records and names as a file of its size can have, the smallest that there are.
