@@ -14,8 +14,10 @@ pub mod search;
 pub mod shard;
 pub mod values;
 
-/// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+/// A target's name, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: [Target; 6] = [
     ("block", block::run),
     ("convert", convert::run),
     ("index", index::run),

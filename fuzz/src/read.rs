@@ -22,8 +22,11 @@ pub fn seed(head: u64, file: &[u8]) -> Vec<u8> {
     [&head.to_le_bytes()[..], file].concat()
 }
 
-/// A presented file, decoded block by block: None where a block does not decode.
-fn whole(archive: &Archive, file: FileId) -> Vec<(u64, u64, Option<Vec<u8>>)> {
+/// Where a block begins and ends in its file, and its bytes if it decodes.
+type Decoded = (u64, u64, Option<Vec<u8>>);
+
+/// A presented file, decoded block by block.
+fn whole(archive: &Archive, file: FileId) -> Vec<Decoded> {
     let mut blocks = Vec::new();
     for extent in archive.extents(archive.file(file)) {
         let Some(id) = extent.array.map(ArrayId) else { continue };
@@ -40,7 +43,7 @@ fn whole(archive: &Archive, file: FileId) -> Vec<(u64, u64, Option<Vec<u8>>)> {
 }
 
 /// What a range holds; None if one of its blocks does not decode.
-fn expected(blocks: &[(u64, u64, Option<Vec<u8>>)], start: u64, end: u64) -> Option<Vec<u8>> {
+fn expected(blocks: &[Decoded], start: u64, end: u64) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let first = blocks.partition_point(|&(_, block_end, _)| block_end <= start);
     for (at, block_end, bytes) in &blocks[first..] {
@@ -98,7 +101,7 @@ pub fn run(data: &[u8]) {
         // The mount cuts at the end of the file.
         let start = offset.min(size);
         let wanted = expected(whole, start, start.saturating_add(length).min(size));
-        let read = vfs.read(id, offset, length, length % 2 == 0, |parts| parts.concat());
+        let read = vfs.read(id, offset, length, length.is_multiple_of(2), |parts| parts.concat());
         assert!(read.ok() == wanted, "{offset} + {length} of {size} through the cache");
     }
 }

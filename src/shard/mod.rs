@@ -72,7 +72,7 @@ impl Shard {
 /// The tensors in the order of their data, which they must cover.
 fn tensors(source: &dyn ReadAt, header_len: u64, mut entries: Vec<Entry>) -> Result<Vec<ShardTensor>> {
     let (file, data_len) = (source.name(), source.size() - header_len);
-    entries.sort_by(|a, b| (a.start, a.end).cmp(&(b.start, b.end)));
+    entries.sort_by_key(|entry| (entry.start, entry.end));
     let mut end = 0;
     for entry in &entries {
         let corrupt = |what: String| {

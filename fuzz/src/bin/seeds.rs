@@ -81,7 +81,7 @@ fn main() {
     }
     for (i, log2_states) in (2..=8).enumerate() {
         for raw_bits in 0..=MOST_RAW_BITS {
-            let flags = (7 * i as u8 + raw_bits) % 16 | 64;
+            let flags = ((7 * i as u8 + raw_bits) % 16) | 64;
             let weights: Vec<f32> = (0..300).map(|i| ((i * 37 % 101) as f32 / 50.0 - 1.0) * 0.05).collect();
             let seed = search::seed(flags, log2_states, raw_bits, 32 << (i % 4), 100, 0.01, &weights);
             write("search", format!("{log2_states}-{raw_bits}"), seed);
@@ -95,7 +95,7 @@ fn sources(write: &impl Fn(&str, String, Vec<u8>)) {
         for how in 0..8u8 {
             let (n, i) = (how, i as u8);
             let described = |name, rows, columns, how| Described { name, dtype, rows, columns, how, scale: 121 };
-            let matrix = described(3 + i % 6, 90, 77 + u16::from(i), how | 16 * (i % 2) | 64);
+            let matrix = described(3 + i % 6, 90, 77 + u16::from(i), how | (16 * (i % 2)) | 64);
             let source = describe(&[described(2, 1, 77 + u16::from(i), 0), matrix, described(4, 1, 100, 3)]);
             let options = [4 * (i % 3) + n % 4, 20 + 25 * n, n + 8 * (i % 4)];
             write("convert", format!("{}-{how}", dtype.name()), convert::seed((16 + 8 * i) & !1, options, &source));
