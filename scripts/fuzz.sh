@@ -42,8 +42,8 @@ for target in "${targets[@]}"; do
     # The threads of a conversion's pool may end after it, and what they hold is no leak.
     leaks=1
     [ "$target" != convert ] || leaks=0
-    cargo +nightly fuzz run --features fuzzer "$target" -- -max_total_time="$seconds" \
-        -max_len="${longest[$target]}" -len_control=0 -timeout=60 -rss_limit_mb=2048 \
-        -detect_leaks="$leaks" -print_final_stats=1 "${dictionary[@]}" || status=1
+    ASAN_OPTIONS=detect_leaks=$leaks cargo +nightly fuzz run --features fuzzer "$target" -- \
+        -max_total_time="$seconds" -max_len="${longest[$target]}" -len_control=0 -timeout=60 \
+        -rss_limit_mb=2048 -print_final_stats=1 "${dictionary[@]}" || status=1
 done
 exit "$status"
