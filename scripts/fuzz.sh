@@ -4,32 +4,46 @@
 #     scripts/fuzz.sh [SECONDS PER TARGET] [TARGET...]
 #
 # The targets are those of fuzz/fuzz_targets, all of them by default, one after the other
-# (600 seconds each by default). Needs a nightly toolchain and cargo-fuzz
+# (900 seconds each by default). Needs a nightly toolchain and cargo-fuzz
 # (`cargo install cargo-fuzz`). What is found is kept in fuzz/corpus, which begins with
-# seeds made from tests/golden; an input that fails is left in fuzz/artifacts, and
-# `cargo +nightly fuzz run TARGET FILE` shows it again. Fails if there is one.
+# seeds made from tests/golden and the committed corpora; an input that fails is left in
+# fuzz/artifacts, and `cargo +nightly fuzz run --features fuzzer TARGET FILE` shows it again.
+# Fails if there is one.
+#
+#     cargo test --release --locked --manifest-path fuzz/Cargo.toml
+#
+# runs the committed corpora once, on any toolchain. To commit what was found:
+#
+#     cargo +nightly fuzz cmin --features fuzzer TARGET
+#     cargo run --release --manifest-path fuzz/Cargo.toml --bin pack TARGET fuzz/corpus/TARGET
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repo/fuzz"
 
-seconds=${1:-600}
+seconds=${1:-900}
 shift || true
 targets=("$@")
-[ "${#targets[@]}" -gt 0 ] || targets=(block index search)
+[ "${#targets[@]}" -gt 0 ] || targets=(block convert index read search shard)
 
 # Files of a golden size reach most of the index; weights and blocks need few bytes.
-declare -A longest=([block]=30000 [index]=400000 [search]=20000)
+declare -A longest=([block]=30000 [convert]=2000 [index]=400000 [read]=60000 [search]=20000 [shard]=8000)
 
 # Not a target, but built as one: then nothing is built twice.
-cargo +nightly fuzz build seeds
+cargo +nightly fuzz build --features fuzzer seeds
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
-ASAN_OPTIONS=detect_leaks=0 "target/$host/release/seeds" corpus ../tests/golden
+ASAN_OPTIONS=detect_leaks=0 "target/$host/release/seeds" corpus ../tests/golden ../tests/bad
 
 status=0
 for target in "${targets[@]}"; do
     printf '\n== %s, %s seconds\n' "$target" "$seconds"
-    cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -max_len="${longest[$target]}" \
-        -len_control=0 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 || status=1
+    dictionary=()
+    [ ! -f "dictionaries/$target.dict" ] || dictionary=("-dict=dictionaries/$target.dict")
+    # The threads of a conversion's pool may end after it, and what they hold is no leak.
+    leaks=1
+    [ "$target" != convert ] || leaks=0
+    ASAN_OPTIONS=detect_leaks=$leaks cargo +nightly fuzz run --features fuzzer "$target" -- \
+        -max_total_time="$seconds" -max_len="${longest[$target]}" -len_control=0 -timeout=60 \
+        -rss_limit_mb=2048 -print_final_stats=1 "${dictionary[@]}" || status=1
 done
 exit "$status"

@@ -151,7 +151,7 @@ fn decode(params: &SymbolParams, side: &Side, shape: &BlockShape, payload: &[u8]
 /// tables, or with the ends of the range in them. An encoder takes no frequency of 1.
 fn frequencies(input: &mut Input<'_>, contexts: usize) -> Frequencies {
     let how = input.u8();
-    if how % 4 == 0 {
+    if how.is_multiple_of(4) {
         return Frequencies::from_counts(&[1; ENTRIES], contexts);
     }
     if how % 4 == 1 {

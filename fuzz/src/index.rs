@@ -4,15 +4,12 @@
 //! A checksum would stop nearly every change of a fuzzer, and an attacker computes it: so
 //! the input is index and blocks, and the checksums are made to fit.
 
-use std::path::Path;
-
 use upg::archive::{Archive, ArrayId};
-use upg::error::{Error, Result};
 use upg::format::{Trailer, header};
-use upg::source::ReadAt;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::input::Input;
+use crate::memory::Memory;
 
 /// The input is a file as it is.
 const AS_IS: u8 = 1;
@@ -24,25 +21,6 @@ const FIT_BLOCKS: u8 = 4;
 /// Decoded bytes after which a file was looked at enough: a small one may claim to be huge.
 const ENOUGH: u64 = 24 << 20;
 const TRAILER: usize = 64;
-
-struct Memory(Box<[u8]>);
-
-impl ReadAt for Memory {
-    fn name(&self) -> &Path {
-        Path::new("memory")
-    }
-
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        let range = usize::try_from(offset).ok().and_then(|at| self.0.get(at..)?.get(..buffer.len()));
-        let range = range.ok_or_else(|| Error::truncated(self.name(), "memory", offset, "short"))?;
-        buffer.copy_from_slice(range);
-        Ok(())
-    }
-}
 
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..)?.first_chunk().copied()?))
@@ -76,7 +54,8 @@ pub fn index_within(data: &[u8]) -> Option<std::ops::Range<usize>> {
     (len <= data.len() - 5).then_some(5..5 + len)
 }
 
-fn file(data: &[u8]) -> Option<Vec<u8>> {
+/// The file that an input stands for.
+pub fn file(data: &[u8]) -> Option<Vec<u8>> {
     let mut input = Input(data);
     let flags = input.u8();
     if flags & AS_IS != 0 {

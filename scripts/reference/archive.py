@@ -5,7 +5,7 @@ import os
 import struct
 
 from .codecs import decode_block, read_side
-from .common import FormatError, le, naming, need
+from .common import FormatError, folded, le, naming, need
 from .records import (
     ARRAYS, BITS, BLOCKS, END_MAGIC, EXTENTS, FEATURES, FILES, HEAD_MAGIC, HEAD_SIZE, HEAP,
     MODELS, NONE, PRIME_SPARSE, SECTIONS, TRAILER_SIZE, check_array, check_block,
@@ -35,7 +35,8 @@ class Upg:
         check_ranges("MODELS", self.models, len(self.files))
         check_ranges("FILES", self.files, len(self.extents))
         names = [self.text(model.name) for model in self.models]
-        need(len(set(names)) == len(names), "two models of one name")
+        need(len({folded(name) for name in names}) == len(names),
+             "two models of one name, or of names that differ in case only")
         for name, model in zip(names, self.models):
             with naming(f"model {name!r}"):
                 check_component(name)
@@ -43,6 +44,7 @@ class Upg:
                 self.text(model.metadata)
         for path, file in self.presented():
             with naming(path):
+                need(file.size < 2**63, f"a size of {file.size} bytes")
                 self.check_extents(file)
 
     def read(self, offset, length):
@@ -123,15 +125,20 @@ class Upg:
 
     def check_paths(self, model):
         """[4.4]"""
+        directories, spelt = set(), {}
         paths = [self.text(file.path) for file in those_of(model, self.files)]
-        unique = set(paths)
-        need(len(unique) == len(paths), "two files of one path")
         for path in paths:
             need(len(path.encode()) <= 4095, "a path of more than 4095 bytes")
             parts = path.split("/")
-            for end, part in enumerate(parts):
+            for end, part in enumerate(parts, 1):
                 check_component(part)
-                need("/".join(parts[:end]) not in unique, f"a directory of {path!r} is a file")
+                name = "/".join(parts[:end])
+                need(spelt.setdefault(folded(name), name) == name,
+                     f"{name!r} and {spelt[folded(name)]!r} differ in case only")
+                if end < len(parts):
+                    directories.add(name)
+        need(len(set(paths)) == len(paths), "two files of one path")
+        need(directories.isdisjoint(paths), "a file is a directory of another")
 
     def check_extents(self, file):
         """[4.5]"""

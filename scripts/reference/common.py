@@ -27,3 +27,8 @@ def ceil_div(a, b):
 
 def le(data, at, size=8):
     return int.from_bytes(data[at:at + size], "little")
+
+
+def folded(text):
+    """The text with ASCII letters in one case."""
+    return "".join(c.lower() if "A" <= c <= "Z" else c for c in text)

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -30,6 +31,8 @@ pub struct Archive {
     pub(super) index: Index,
     /// Side blocks, parsed when first needed.
     sides: Vec<OnceLock<Side>>,
+    /// Stored bytes of side blocks that may still stay in memory once parsed.
+    sides_left: AtomicU64,
     /// If the system is told what was decoded.
     decoded: Option<Decoded>,
 }
@@ -40,8 +43,8 @@ const TAIL: u64 = 64 << 10;
 /// What messages call the block of a tensor that holds its tables and steps.
 pub const SIDE_BLOCK: &str = "side block";
 
-/// Side blocks up to this size stay in memory once parsed; larger ones would let a
-/// small file with many arrays take much of it.
+/// Side blocks up to this size stay in memory once parsed, together as many bytes as the
+/// file has: many arrays may name one side block.
 const MAX_KEPT_SIDE: u64 = 64 << 10;
 
 thread_local! {
@@ -91,7 +94,7 @@ impl Archive {
         }
         let index = Index::parse(file, &trailer, index)?;
         let sides = index.arrays.iter().map(|_| OnceLock::new()).collect();
-        Ok(Archive { source, index, sides, decoded: None })
+        Ok(Archive { source, index, sides, sides_left: AtomicU64::new(size), decoded: None })
     }
 
     /// From now on, tells the system that it need not keep stored bytes in memory once they
@@ -249,7 +252,9 @@ impl Archive {
             defect.at(self.path(), item, record.offset)
         };
         let side = self.with_stored(&record, at, |stored| Side::parse(params, array.row_len as usize, stored))?;
-        if u64::from(record.length) > MAX_KEPT_SIDE {
+        let length = u64::from(record.length);
+        let left = |left: u64| left.checked_sub(length).filter(|_| length <= MAX_KEPT_SIDE);
+        if self.sides_left.fetch_update(Relaxed, Relaxed, left).is_err() {
             return Ok(Cow::Owned(side));
         }
         let side = self.sides[id.0 as usize].get_or_init(|| side);

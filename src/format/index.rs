@@ -1,7 +1,6 @@
 //! The index, parsed and checked.
 
 use std::cell::Cell;
-use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use super::forever_constant::{
     ARRAY_LEN, BLOCK_LEN, EXTENT_LEN, FILE_LEN, HASH_OF_NOTHING, HEADER_LEN, MAX_DIMENSIONS, MAX_STORED_BYTES,
     MODEL_LEN, NONE,
 };
-use super::path::{check_component, check_path};
+use super::path::{check_component, check_path, clash};
 use super::records::{ArrayInfo, BlockMode, BlockRecord, ExtentKind, RawExtent, u32_at, u64_at};
 use super::sections::{SectionId, Sections, check_features};
 use super::trailer::Trailer;
@@ -75,7 +74,9 @@ impl Index {
     /// Parses an index whose checksum has been verified.
     pub fn parse(file: &Path, trailer: &Trailer, bytes: Vec<u8>) -> Result<Index> {
         let sections = Sections::parse(file, trailer.index_offset, &bytes)?;
-        check_features(file, trailer.features, &bytes[sections.range(SectionId::Features)])?;
+        let features = sections.range(SectionId::Features);
+        let at = trailer.index_offset + features.start as u64;
+        check_features(file, trailer.features, &bytes[features], at)?;
         let parser = Parser {
             file: file.to_path_buf(),
             base: trailer.index_offset,
@@ -90,7 +91,7 @@ impl Index {
         let models = parser.models(&files)?;
         let blocks = sections.range(SectionId::Blocks);
         let mut index = Index { models, files, extents, arrays, bytes, blocks, stored_bytes: Vec::new() };
-        index.stored_bytes = index.arrays.iter().map(|array| index.sum_stored(array)).collect();
+        index.stored_bytes = index.sum_stored();
         Ok(index)
     }
 
@@ -118,9 +119,19 @@ impl Index {
         self.stored_bytes[array as usize]
     }
 
-    fn sum_stored(&self, array: &Array) -> u64 {
-        let blocks = array.first_block..array.first_block + array.block_count();
-        blocks.chain(array.side_block).map(|i| u64::from(self.block(i).length)).sum()
+    /// Of each array. Arrays may share blocks, so each is looked at once and not once per array.
+    fn sum_stored(&self) -> Vec<u64> {
+        let mut before = vec![0];
+        before.extend((0..self.block_count() as u32).scan(0, |sum, i| {
+            *sum += u64::from(self.block(i).length);
+            Some(*sum)
+        }));
+        let stored = |array: &Array| {
+            let (first, count) = (array.first_block as usize, array.block_count() as usize);
+            let side = array.side_block.map_or(0, |i| u64::from(self.block(i).length));
+            before[first + count] - before[first] + side
+        };
+        self.arrays.iter().map(stored).collect()
     }
 
     /// Stored bytes of a file's extents.
@@ -298,13 +309,12 @@ impl Parser<'_> {
             }
             files.push(FileEntry { path, size, extents: range });
         }
-        self.covered("extents", next, extents.len())?;
+        self.covered(SectionId::Extents, next, extents.len(), EXTENT_LEN)?;
         Ok(files)
     }
 
     fn models(&self, files: &[FileEntry]) -> Result<Vec<Model>> {
         let mut models: Vec<Model> = Vec::new();
-        let mut names = HashSet::new();
         let mut next = 0;
         for (i, (at, record)) in self.records::<MODEL_LEN>(SectionId::Models)?.enumerate() {
             let item = format!("model {i}");
@@ -312,15 +322,16 @@ impl Parser<'_> {
             check_component(&name).map_err(|what| self.corrupt(&item, at, what))?;
             let metadata = self.text(&item, at, (u32_at(record, 8), u32_at(record, 12)))?;
             let range = self.follows(&item, at, &mut next, record, 16, files.len())?;
-            if !names.insert(name.clone()) {
-                return Err(self.corrupt(&item, at, "two models of one name"));
-            }
             self.check_paths(&item, at, &files[range.clone()])?;
             models.push(Model { name, metadata, files: range });
         }
-        self.covered("files", next, files.len())?;
+        self.covered(SectionId::Files, next, files.len(), FILE_LEN)?;
+        let start = self.sections.range(SectionId::Models).start;
         if models.is_empty() {
-            return Err(self.corrupt("section Models", 0, "no model"));
+            return Err(self.corrupt("section Models", start, "no model"));
+        }
+        if let Some(clash) = clash(models.iter().map(|model| model.name.as_str())) {
+            return Err(self.corrupt("section Models", start, clash.to_string()));
         }
         Ok(models)
     }
@@ -343,25 +354,17 @@ impl Parser<'_> {
         Ok(first..*next)
     }
 
-    fn covered(&self, what: &str, next: usize, len: usize) -> Result<()> {
+    fn covered(&self, id: SectionId, next: usize, len: usize, record: usize) -> Result<()> {
         if next != len {
-            return Err(self.corrupt(what, 0, "some belong to nothing"));
+            let at = self.sections.range(id).start + next * record;
+            return Err(self.corrupt(format!("section {id:?}"), at, format!("record {next} belongs to nothing")));
         }
         Ok(())
     }
 
-    /// Paths are unique, and no file is a directory of another.
+    /// The names in a directory differ, and not only in the case of ASCII letters.
     fn check_paths(&self, item: &str, at: usize, files: &[FileEntry]) -> Result<()> {
-        let mut paths = HashSet::new();
-        if !files.iter().all(|file| paths.insert(file.path.as_str())) {
-            return Err(self.corrupt(item, at, "two files of one path"));
-        }
-        for file in files {
-            let mut parents = file.path.match_indices('/').map(|(slash, _)| &file.path[..slash]);
-            if parents.any(|parent| paths.contains(parent)) {
-                return Err(self.corrupt(item, at, "a file that is a directory of another"));
-            }
-        }
-        Ok(())
+        let paths = files.iter().map(|file| file.path.as_str());
+        clash(paths).map_or(Ok(()), |clash| Err(self.corrupt(item, at, clash.to_string())))
     }
 }

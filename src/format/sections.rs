@@ -97,12 +97,12 @@ impl Sections {
 }
 
 /// Refuses a file whose feature bits this version does not know, by name.
-/// Version 1 knows none.
-pub fn check_features(file: &Path, features: u64, names: &[u8]) -> Result<()> {
+/// Version 1 knows none. `at`: where the names lie in the file.
+pub fn check_features(file: &Path, features: u64, names: &[u8], at: u64) -> Result<()> {
     if features == 0 {
         return match names {
             [] => Ok(()),
-            _ => Err(Error::corrupt(file, "section Features", 0, "names of features that are not set")),
+            _ => Err(Error::corrupt(file, "section Features", at, "names of features that are not set")),
         };
     }
     let mut rest = names;

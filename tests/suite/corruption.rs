@@ -7,6 +7,8 @@ use upg::error::{Error, Result};
 use upg::source::ReadAt;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::forms;
+use crate::hostile::Parts;
 use crate::support::{Random, try_unpack, unpack};
 
 /// Bytes in memory as a source.
@@ -43,6 +45,61 @@ fn golden_files() -> Vec<(PathBuf, Vec<u8>)> {
 
 fn open(bytes: Vec<u8>) -> Result<Archive> {
     Archive::from_source(Box::new(Memory(bytes)))
+}
+
+/// Not one bit of a file is without a checksum, or a value that it must have.
+#[test]
+fn every_flipped_bit_of_every_codec_is_noticed() {
+    let mut flips = 0;
+    for (name, bytes) in forms::files() {
+        unpack(&open(bytes.clone()).expect("opens"));
+        assert!(bytes.len() < 3000, "{name}: {} bytes", bytes.len());
+        for bit in 0..8 * bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let served = open(damaged).and_then(|archive| try_unpack(&archive));
+            assert!(served.is_err(), "{name}: bit {} of byte {}", bit % 8, bit / 8);
+        }
+        flips += 8 * bytes.len();
+    }
+    println!("{flips} bits flipped");
+    assert!(flips > 100_000);
+}
+
+#[test]
+fn every_truncation_of_every_codec_is_noticed() {
+    for (name, bytes) in forms::files() {
+        for length in 0..bytes.len() {
+            assert!(open(bytes[..length].to_vec()).is_err(), "{name} cut at {length}");
+        }
+    }
+}
+
+/// Where the checksums are made to fit, the decoder is alone: whatever bit is flipped, it
+/// gives bytes or an error. That every kernel gives the same, `fuzz/src/block.rs` checks.
+#[test]
+fn every_flipped_bit_with_fitting_checksums_gives_bytes_or_an_error() {
+    let (mut refused, mut served) = (0, 0);
+    for (name, bytes) in forms::files() {
+        let length = Parts::of(&bytes).body.len();
+        let sizes: Vec<usize> = unpack(&open(bytes.clone()).expect("opens")).iter().map(|file| file.1.len()).collect();
+        for bit in 0..8 * length {
+            let mut parts = Parts::of(&bytes);
+            parts.body[bit / 8] ^= 1 << (bit % 8);
+            match open(parts.seal()).and_then(|archive| try_unpack(&archive)) {
+                Ok(files) => {
+                    served += 1;
+                    assert!(files.iter().map(|file| file.1.len()).eq(sizes.iter().copied()), "{name}: bit {bit}");
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(error.to_string().contains("at byte"), "{name}: bit {bit}: {error}");
+                }
+            }
+        }
+    }
+    println!("{refused} refused, {served} served");
+    assert!(refused > 10_000 && served > 1000);
 }
 
 #[test]

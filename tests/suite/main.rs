@@ -4,8 +4,11 @@
 mod bench;
 mod convert;
 mod corruption;
+mod forms;
 mod golden;
 mod guard_pages;
+mod hostile;
+mod matrix;
 mod odd_tensors;
 mod random_access;
 mod refusal;

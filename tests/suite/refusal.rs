@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use upg::archive::Archive;
+use upg::ops::convert::Target;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::support::{options, safetensors, try_run, unpack, write};
 
 fn golden(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)).expect("a golden file")
@@ -69,4 +72,42 @@ fn other_files_are_not_ours() {
     let mut longer = golden("rows.upg");
     longer.push(0);
     assert!(open(&longer).contains("closing magic"));
+}
+
+/// Whatever convert accepts, open accepts: so it is convert that must refuse names.
+#[test]
+fn names_that_differ_in_case_only_are_not_converted() {
+    for (a, b) in [
+        ("Config.json", "config.json"),
+        ("sub/x", "Sub/y"),
+        ("deep/er/x", "deep/Er/y"),
+        ("README", "readme/x"),
+        ("model.safetensors", "Model.safetensors"),
+    ] {
+        let place = tempfile::tempdir().expect("a directory");
+        let source = place.path().join("source");
+        write(&source, "model.safetensors", &safetensors(&[]));
+        write(&source, a, &safetensors(&[]));
+        write(&source, b, &safetensors(&[]));
+        let output = place.path().join("out.upg");
+        let error = try_run(&options(&source, &output, Target::Lossless)).expect_err(a).to_string();
+        assert!(error.contains(&format!("{a:?}")) && error.contains(&format!("{b:?}")), "{error}");
+        assert!(error.starts_with(&source.display().to_string()) && error.ends_with("remove one of them"), "{error}");
+        assert_eq!(fs::read_dir(place.path()).expect("a directory").count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn names_that_are_only_alike_are_converted() {
+    let place = tempfile::tempdir().expect("a directory");
+    let source = place.path().join("source");
+    let paths = ["a/x", "a.x", "a-x", "a x", "ab/X", "b/x", "model.safetensors", "\u{e4}", "\u{c4}"];
+    paths.iter().for_each(|path| write(&source, path, &safetensors(&[])));
+    let output = place.path().join("out.upg");
+    try_run(&options(&source, &output, Target::Lossless)).expect("converted");
+    let mut found: Vec<_> = unpack(&Archive::open(&output).expect("opens")).into_iter().map(|file| file.0).collect();
+    found.sort();
+    let mut paths = paths.to_vec();
+    paths.sort();
+    assert_eq!(found, paths);
 }

@@ -26,6 +26,9 @@ use crate::codec::payload::Payload;
 use crate::codec::side::Side;
 use crate::error::Defect;
 
+/// What every kernel says of a block whose lanes and words do not come out even.
+const UNEVEN: Defect = Defect("lanes or words do not end where they should");
+
 /// All that a kernel needs.
 pub struct Job<'a> {
     pub params: &'a SymbolParams,

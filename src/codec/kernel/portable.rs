@@ -2,11 +2,11 @@
 
 use std::hint::select_unpredictable;
 
-use super::Job;
 use super::general::GeneralMap;
 use super::map::{LosslessMap, Map, TableMap};
 use super::raw_bits::{RawValue, read_raw_bits};
 use super::steps::Steps;
+use super::{Job, UNEVEN};
 use crate::codec::entropy::INITIAL_STATE;
 use crate::codec::entropy::alias::AliasTable;
 use crate::codec::params::{CONTEXT_ENTRIES, ENTRIES, ESCAPE, MAX_LANES, SymbolMap, Trellis};
@@ -150,7 +150,7 @@ impl Lanes {
 
     #[inline(always)]
     fn decode<const TRELLIS: bool>(&mut self, table: &PackedTable, active: usize) -> Result<(), Defect> {
-        let window = self.words.get(self.next..self.next + active + SPARE).ok_or(Defect("block ends early"))?;
+        let window = self.words.get(self.next..self.next + active + SPARE).ok_or(UNEVEN)?;
         let (states, few_states) = self.states[..active].as_chunks_mut::<SIDE_BY_SIDE>();
         let (entries, few_entries) = self.entries[..active].as_chunks_mut::<SIDE_BY_SIDE>();
         let (contexts, few_contexts) = self.contexts[..active].as_chunks::<SIDE_BY_SIDE>();
@@ -188,13 +188,9 @@ impl Lanes {
     }
 
     fn finish(&self) -> Result<(), Defect> {
-        if self.next + BEHIND != self.words.len() {
-            return Err(Defect("block has words left, or too few"));
-        }
-        if self.states[..self.count].iter().any(|&state| state != INITIAL_STATE) {
-            return Err(Defect("lanes do not end where they began"));
-        }
-        Ok(())
+        let done = self.next + BEHIND == self.words.len();
+        let done = done && self.states[..self.count].iter().all(|&state| state == INITIAL_STATE);
+        if done { Ok(()) } else { Err(UNEVEN) }
     }
 }
 

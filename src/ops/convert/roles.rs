@@ -21,6 +21,13 @@ pub enum Role {
 const EMBEDDINGS: [&str; 6] = ["embed_tokens", "word_embeddings", "wte", "tok_embeddings", "embed_in", "embeddings"];
 const HEADS: [&str; 5] = ["lm_head", "embed_out", "output", "score", "decoder"];
 
+/// What is read of `config.json`: all of it would take many times its size.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Config {
+    model_type: String,
+}
+
 /// Which names of a model stand for what.
 pub struct Names<'a> {
     all: HashSet<&'a str>,
@@ -34,12 +41,11 @@ impl<'a> Names<'a> {
     /// `config` is the text of `config.json`, if there is one.
     pub fn new(all: impl Iterator<Item = &'a str>, config: Option<&str>) -> Names<'a> {
         let all: HashSet<&str> = all.collect();
-        let config: serde_json::Value = config.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let kind = config["model_type"].as_str().unwrap_or_default();
+        let config: Config = config.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         Names {
             has_head: all.iter().any(|name| is_weight_of(name, &HEADS)),
             layers: all.iter().filter_map(|name| layer_of(name)).collect::<HashSet<_>>().len(),
-            gain_less_one: kind.starts_with("gemma"),
+            gain_less_one: config.model_type.starts_with("gemma"),
             all,
         }
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::format::{check_component, check_path};
+use crate::format::{check_component, check_path, clash};
 use crate::shard::{Shard, ShardTensor};
 use crate::source::LocalFile;
 
@@ -111,6 +111,10 @@ impl SourceTree {
         check_component(&tree.name)
             .map_err(|what| Error::Invalid(format!("{}: cannot name a model: {what}", source.display())))?;
         tree.files.sort_by(|a, b| a.path.cmp(&b.path));
+        if let Some(clash) = clash(tree.files.iter().map(|file| file.path.as_str())) {
+            let what = format!("{}: {clash}; rename or remove one of them", source.display());
+            return Err(Error::Invalid(what));
+        }
         if tree.shards().next().is_none() {
             return Err(Error::Invalid(format!("{}: no {SHARD_SUFFIX} file found", source.display())));
         }

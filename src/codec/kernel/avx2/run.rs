@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::super::Job;
 use super::super::steps::Steps;
 use super::super::vector::{GROUP, Loop, Part, Partial, Raw, STEP, Tail, Whole, Words};
+use super::super::{Job, UNEVEN};
 use super::coder::{Group, Symbols, Tables, TrellisKind, advance_table, decode_entries, move_on};
 use super::look_up::{Index, opaque, spread};
 use crate::codec::layout::Step;
@@ -169,5 +169,5 @@ pub unsafe fn run<const G: usize, const N: usize, const TRELLIS: u8, O: Output>(
         }
     }
     let done = words.all_taken() && _mm256_testz_si256(off, off) == 1;
-    if done { Ok(()) } else { Err(Defect("lanes or words do not end where they should")) }
+    if done { Ok(()) } else { Err(UNEVEN) }
 }

@@ -7,9 +7,9 @@
 
 use std::arch::x86_64::*;
 
-use super::super::Job;
 use super::super::steps::Steps;
 use super::super::vector::{GROUP, Loop, Part, Partial, Raw, Tail, Whole, Words, advance_table};
+use super::super::{Job, UNEVEN};
 use super::{Table, load_aligned, load_table, look_up};
 use crate::codec::entropy::alias::AliasTable;
 use crate::codec::layout::Step;
@@ -250,5 +250,5 @@ pub unsafe fn run<const G: usize, const TRELLIS: u8, O: Output>(
         done &= _mm512_cmpeq_epi16_mask(group.high, _mm512_set1_epi16(1)) == u32::MAX;
         done &= _mm512_cmpeq_epi16_mask(group.low, zero()) == u32::MAX;
     }
-    if done { Ok(()) } else { Err(Defect("lanes or words do not end where they should")) }
+    if done { Ok(()) } else { Err(UNEVEN) }
 }

@@ -1,6 +1,7 @@
 //! The words that the lanes of a block share, for kernels that load more than they
 //! take.
 
+use super::super::UNEVEN;
 use crate::codec::params::MAX_LANES;
 use crate::error::Defect;
 
@@ -43,7 +44,7 @@ impl<'a> Words<'a> {
     pub fn begin_step(&mut self) -> Result<(), Defect> {
         if self.bytes.len() - self.at < STEP {
             // More was taken than there is, or the rest is in the tail.
-            let left = self.end.checked_sub(self.at).ok_or(Defect("block ends early"))?;
+            let left = self.end.checked_sub(self.at).ok_or(UNEVEN)?;
             self.bytes = &self.tail.bytes;
             self.end = self.tail.len;
             self.at = self.tail.len - left;
