@@ -55,6 +55,13 @@ if count_cargo "$logs/cargo-test" && [ "$status" != 0 ]; then
     count 0 1 0 # it did not compile, or a test ended its process
 fi
 
+# The fuzzers' corpora, once.
+corpora() { CARGO_TARGET_DIR=$target cargo test --release --locked --manifest-path fuzz/Cargo.toml 2>&1 | tee "$logs/fuzz-test"; }
+: >"$logs/fuzz-test"
+status=0
+check "fuzz corpora" corpora || status=$?
+if count_cargo "$logs/fuzz-test" && [ "$status" != 0 ]; then count 0 1 0; fi
+
 if ! check "Python packages" wait "$making_venv"; then
     cat "$logs/venv" >&2
     if [ "${CI-}" = true ]; then count 0 1 0; else count 0 0 1; fi
