@@ -21,7 +21,7 @@ venv=$repo/target/test-venv
 logs=$target/soak-logs
 mkdir -p "$logs"
 
-need_packages fusermount3=fuse3 getfattr=attr cc=gcc pkg-config=pkg-config python3=python3 rsync=rsync
+need_packages fusermount3=fuse3 getfattr=attr cc=gcc pkg-config=pkg-config python3=python3 rsync=rsync strace=strace
 make_venv "$venv" tests/python/requirements.txt
 cargo build --release --locked
 
