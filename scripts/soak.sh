@@ -34,8 +34,10 @@ check "pytest tests/python, long" python_tests "$venv" "$target/release" "$logs/
 races() { if scripts/race.sh; then count 1 0 0; else count 0 1 0; fi; }
 check "scripts/race.sh" races
 fuzzers() {
-    wait "$fuzzing"
+    local status=0
+    wait "$fuzzing" || status=$?
     tail -n 40 "$logs/fuzz"
+    return "$status"
 }
 if check "scripts/fuzz.sh" fuzzers; then count "$(grep -c '^== ' "$logs/fuzz")" 0 0; else count 0 1 0; fi
 
