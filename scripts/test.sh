@@ -7,8 +7,9 @@
 # target/test-venv), then formats, lints, builds, checks the dependencies, and runs
 # the tests in Rust and the ones in Python. The last line counts them:
 # `N passed, N failed, N skipped`; a check without tests of its own (format, lint,
-# documentation) counts as one failure if it fails. With CI=true nothing may be skipped for what the machine lacks; only the database
-# of known weaknesses of dependencies, which lies elsewhere, may be out of reach.
+# documentation) counts as one failure if it fails. With CI=true nothing may be skipped
+# for what the machine lacks; only the database of known weaknesses of dependencies, which
+# lies elsewhere, may be out of reach.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
