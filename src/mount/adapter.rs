@@ -196,10 +196,10 @@ impl Filesystem for Adapter {
 
     fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         guard("readdir", || {
-            let Some(entries) = self.vfs.entries(ino.0) else { return reply.error(Errno::ENOTDIR) };
-            for (i, (ino, directory, name)) in entries.enumerate().skip(offset as usize) {
+            let Some(entries) = self.vfs.entries(ino.0, offset) else { return reply.error(Errno::ENOTDIR) };
+            for (next, ino, directory, name) in entries {
                 let kind = if directory { FileType::Directory } else { FileType::RegularFile };
-                if reply.add(INodeNo(ino), i as u64 + 1, kind, name) {
+                if reply.add(INodeNo(ino), next, kind, name) {
                     break;
                 }
             }

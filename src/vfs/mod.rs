@@ -1,9 +1,9 @@
 //! The files of an archive as a tree of inodes. Knows nothing of FUSE.
 
 mod requests;
+mod tree;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -14,33 +14,17 @@ use crate::error::Result;
 use crate::format::ExtentKind;
 use crate::readahead::{PageCache, PushStats, Readahead};
 pub use requests::RequestSizes;
-
-/// Inode number; the root is 1, as FUSE has it.
-pub type Ino = u64;
-pub const ROOT: Ino = 1;
+pub use tree::{Ino, ROOT};
+use tree::{Nodes, Tree};
 
 pub struct Vfs {
     blocks: Arc<Blocks>,
     readahead: Readahead,
-    nodes: Vec<Node>,
+    tree: Tree,
     requests: RequestSizes,
     errors: AtomicU64,
     /// KiB, once known.
     kernel_readahead: OnceLock<u32>,
-}
-
-#[derive(Debug)]
-struct Node {
-    parent: Ino,
-    /// Bytes in the `.upg` file: of a directory, those of all that it holds.
-    stored: u64,
-    kind: NodeKind,
-}
-
-#[derive(Debug)]
-enum NodeKind {
-    Directory(BTreeMap<String, Ino>),
-    File(FileId),
 }
 
 /// What stat shows, as far as the archive knows it.
@@ -64,40 +48,15 @@ thread_local! {
 }
 
 impl Vfs {
-    /// The files of a sole model lie at the root, those of several models each
-    /// in a directory with the model's name. `decoders`: threads that decode ahead of
-    /// readers; none if 0.
+    /// `decoders`: threads that decode ahead of readers; none if 0.
     pub fn new(archive: Archive, cache_capacity: u64, decoders: usize) -> Result<Vfs> {
-        let mut nodes = vec![Node::directory(ROOT)];
-        let several = archive.models().len() > 1;
-        for model in archive.models() {
-            let top = if several { add_directory(&mut nodes, ROOT, &model.name) } else { ROOT };
-            for (id, file) in archive.files(model) {
-                let mut parent = top;
-                let mut path = file.path.as_str();
-                while let Some((directory, rest)) = path.split_once('/') {
-                    parent = add_directory(&mut nodes, parent, directory);
-                    path = rest;
-                }
-                let stored = archive.index().stored_bytes_of_file(file);
-                add(&mut nodes, parent, path, Node { parent, stored, kind: NodeKind::File(id) });
-                let mut above = parent;
-                loop {
-                    let node = &mut nodes[above as usize - 1];
-                    node.stored += stored;
-                    if above == ROOT {
-                        break;
-                    }
-                    above = node.parent;
-                }
-            }
-        }
+        let tree = Tree::new(archive.index());
         let blocks = Arc::new(Blocks::new(archive, cache_capacity));
         let readahead = Readahead::new(blocks.clone(), decoders)?;
         Ok(Vfs {
             blocks,
             readahead,
-            nodes,
+            tree,
             requests: RequestSizes::default(),
             errors: AtomicU64::new(0),
             kernel_readahead: OnceLock::new(),
@@ -139,13 +98,7 @@ impl Vfs {
 
     /// The inodes of all files, by the files' numbers.
     pub fn inodes(&self) -> Vec<Ino> {
-        let mut inodes = vec![ROOT; self.archive().index().files.len()];
-        for (i, node) in self.nodes.iter().enumerate() {
-            if let NodeKind::File(id) = node.kind {
-                inodes[id.0 as usize] = i as Ino + 1;
-            }
-        }
-        inodes
+        self.tree.inodes(self.archive().index())
     }
 
     /// Reads that failed.
@@ -153,52 +106,49 @@ impl Vfs {
         self.errors.load(Relaxed)
     }
 
-    fn node(&self, ino: Ino) -> Option<&Node> {
-        self.nodes.get(usize::try_from(ino).ok()?.checked_sub(1)?)
+    fn nodes(&self) -> Nodes<'_> {
+        self.tree.with(self.archive().index())
     }
 
     /// No file is named `.` or `..`; the kernel asks for these, of files too, when it has nothing
     /// but an inode's number.
     pub fn lookup(&self, parent: Ino, name: &str) -> Option<Ino> {
-        let node = self.node(parent)?;
-        match &node.kind {
-            _ if name == "." => Some(parent),
-            _ if name == ".." => Some(node.parent),
-            NodeKind::Directory(children) => children.get(name).copied(),
-            NodeKind::File(_) => None,
-        }
+        let nodes = self.nodes();
+        let node = nodes.node(parent)?;
+        let found = match name {
+            "." => Some(node),
+            ".." => Some(nodes.parent(node)),
+            _ => nodes.child(node, name),
+        };
+        found.map(|node| node.ino())
     }
 
     pub fn attributes(&self, ino: Ino) -> Option<Attributes> {
-        let node = self.node(ino)?;
-        let (directory, size, links) = match &node.kind {
-            NodeKind::File(id) => (false, self.archive().file(*id).size, 1),
-            NodeKind::Directory(children) => {
-                let is_directory =
-                    |&&child: &&Ino| matches!(self.node(child), Some(Node { kind: NodeKind::Directory(_), .. }));
-                (true, 0, 2 + children.values().filter(is_directory).count() as u32)
-            }
-        };
-        Some(Attributes { ino, directory, size, stored: node.stored, links })
+        let nodes = self.nodes();
+        let node = nodes.node(ino)?;
+        let file = nodes.file(node);
+        let size = file.map_or(0, |id| self.archive().file(id).size);
+        let directories = || nodes.children(node, 0).filter(|&(_, child, _)| nodes.file(child).is_none()).count();
+        let links = if file.is_some() { 1 } else { 2 + directories() as u32 };
+        Some(Attributes { ino, directory: file.is_none(), size, stored: nodes.stored(node), links })
     }
 
-    /// The entries of a directory with `.` and `..`, always in the same order.
-    pub fn entries(&self, ino: Ino) -> Option<impl Iterator<Item = (Ino, bool, &str)>> {
-        let node = self.node(ino)?;
-        let NodeKind::Directory(children) = &node.kind else { return None };
-        let dots = [(ino, true, "."), (node.parent, true, "..")];
-        let children = children.iter().map(|(name, &child)| {
-            let directory = matches!(self.node(child), Some(Node { kind: NodeKind::Directory(_), .. }));
-            (child, directory, name.as_str())
-        });
-        Some(dots.into_iter().chain(children))
+    /// The entries of a directory with `.` and `..`, always in the same order, from a position on
+    /// (0 is the start): the position behind an entry, its inode, whether it is a directory, and
+    /// its name. None if it is a file.
+    pub fn entries(&self, ino: Ino, position: u64) -> Option<impl Iterator<Item = (u64, Ino, bool, &str)>> {
+        let nodes = self.nodes();
+        let node = nodes.node(ino).filter(|&node| nodes.file(node).is_none())?;
+        let dots = [(1, ino, true, "."), (2, nodes.parent(node).ino(), true, "..")];
+        let children = nodes
+            .children(node, position.saturating_sub(2))
+            .map(move |(next, child, name)| (2 + next, child.ino(), nodes.file(child).is_none(), name));
+        Some(dots.into_iter().filter(move |&(next, ..)| next > position).chain(children))
     }
 
     pub fn file(&self, ino: Ino) -> Option<FileId> {
-        match self.node(ino)?.kind {
-            NodeKind::File(id) => Some(id),
-            NodeKind::Directory(_) => None,
-        }
+        let nodes = self.nodes();
+        nodes.node(ino).and_then(|node| nodes.file(node))
     }
 
     /// Reads up to `length` bytes from `offset`, as many as the file has, and hands them
@@ -273,28 +223,4 @@ impl Vfs {
         }
         ((weights > 0).then(|| 8.0 * stored as f64 / weights as f64), codecs)
     }
-}
-
-impl Node {
-    fn directory(parent: Ino) -> Node {
-        Node { parent, stored: 0, kind: NodeKind::Directory(BTreeMap::new()) }
-    }
-}
-
-fn add(nodes: &mut Vec<Node>, parent: Ino, name: &str, node: Node) -> Ino {
-    nodes.push(node);
-    let ino = nodes.len() as Ino;
-    if let NodeKind::Directory(children) = &mut nodes[parent as usize - 1].kind {
-        children.insert(name.to_owned(), ino);
-    }
-    ino
-}
-
-fn add_directory(nodes: &mut Vec<Node>, parent: Ino, name: &str) -> Ino {
-    if let NodeKind::Directory(children) = &nodes[parent as usize - 1].kind
-        && let Some(&ino) = children.get(name)
-    {
-        return ino;
-    }
-    add(nodes, parent, name, Node::directory(parent))
 }

@@ -13,3 +13,4 @@ mod odd_tensors;
 mod random_access;
 mod refusal;
 mod support;
+mod tree;

@@ -1,5 +1,6 @@
 """Conversions that are disturbed: what they convert, and what may be at the destination then."""
 
+import fcntl
 import json
 import os
 import re
@@ -56,6 +57,19 @@ def temporaries(directory):
     return [name for name in os.listdir(directory) if name.startswith(".upg-")]
 
 
+def is_locked(path):
+    """Whether another process has a lock on it. To be asked of what stands still: who is about to
+    lock it would find it locked."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 @dataclass
 class Job:
     """A conversion to a destination, with what must be there when it is not disturbed."""
@@ -89,14 +103,17 @@ class Job:
         """Started, and stopped when it has begun to write: again, if it was faster than we are."""
         for _ in range(100):
             process = self.start(force, stderr)
-            while process.poll() is None and not temporaries(self.out.parent):
+            while process.poll() is None:
                 time.sleep(0.0002)
-            process.send_signal(signal.SIGSTOP)
-            while process.poll() is None and not is_stopped(process.pid):
-                time.sleep(0.0002)
-            if process.poll() is None and temporaries(self.out.parent):
-                return process
-            process.send_signal(signal.SIGCONT)
+                if not temporaries(self.out.parent):
+                    continue
+                process.send_signal(signal.SIGSTOP)
+                while process.poll() is None and not is_stopped(process.pid):
+                    time.sleep(0.0002)
+                # What is not locked yet looks like a dead one's.
+                if process.poll() is None and any(is_locked(self.out.parent / name) for name in temporaries(self.out.parent)):
+                    return process
+                process.send_signal(signal.SIGCONT)
             process.communicate()
             self.reset(force)
         raise AssertionError("every conversion was too fast to be stopped")
