@@ -63,6 +63,40 @@ impl LocalFile {
     }
 }
 
+/// A file that is bytes in memory.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    name: PathBuf,
+    bytes: Box<[u8]>,
+}
+
+impl Memory {
+    /// `name` is for messages.
+    pub fn new(name: impl Into<PathBuf>, bytes: impl Into<Box<[u8]>>) -> Memory {
+        Memory { name: name.into(), bytes: bytes.into() }
+    }
+}
+
+impl ReadAt for Memory {
+    fn name(&self) -> &Path {
+        &self.name
+    }
+
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        let range = usize::try_from(offset).ok().and_then(|at| self.bytes.get(at..)?.get(..buffer.len()));
+        let range = range.ok_or_else(|| {
+            let what = format!("{} bytes were to be read; there are {}", buffer.len(), self.bytes.len());
+            Error::truncated(&self.name, "memory", offset, what)
+        })?;
+        buffer.copy_from_slice(range);
+        Ok(())
+    }
+}
+
 impl ReadAt for LocalFile {
     fn name(&self) -> &Path {
         &self.path

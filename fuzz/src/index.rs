@@ -6,10 +6,10 @@
 
 use upg::archive::{Archive, ArrayId};
 use upg::format::{Trailer, header};
+use upg::source::Memory;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::input::Input;
-use crate::memory::Memory;
 
 /// The input is a file as it is.
 const AS_IS: u8 = 1;
@@ -111,7 +111,7 @@ fn fit_blocks(index: &mut [u8], file: &[u8]) {
 
 pub fn run(data: &[u8]) {
     let Some(file) = file(data) else { return };
-    let Ok(archive) = Archive::from_source(Box::new(Memory(file.into()))) else { return };
+    let Ok(archive) = Archive::from_source(Box::new(Memory::new("memory", file))) else { return };
     let mut decoded = 0;
     for (i, array) in archive.index().arrays.iter().enumerate() {
         // The ends are where blocks differ in length.

@@ -8,7 +8,6 @@ pub mod convert;
 pub mod corpora;
 pub mod index;
 mod input;
-mod memory;
 pub mod read;
 pub mod search;
 pub mod shard;

@@ -5,11 +5,11 @@
 //! welcome: a range that needs one is an error, and all others are served.
 
 use upg::archive::{Archive, ArrayId, FileId};
+use upg::source::Memory;
 use upg::vfs::Vfs;
 
 use crate::index;
 use crate::input::{Input, Random};
-use crate::memory::Memory;
 
 /// Decoded bytes of all files, at most: a small one may claim to be huge.
 const MOST: u64 = 4 << 20;
@@ -66,7 +66,7 @@ pub fn run(data: &[u8]) {
     let decoders = usize::from(input.u16() % 16 == 15);
     assert_eq!(data.len().saturating_sub(input.0.len()), HEAD.min(data.len()));
     let Some(file) = index::file(input.0) else { return };
-    let Ok(archive) = Archive::from_source(Box::new(Memory(file.into()))) else { return };
+    let Ok(archive) = Archive::from_source(Box::new(Memory::new("memory", file))) else { return };
     let total = archive.index().files.iter().map(|file| file.size).fold(0, u64::saturating_add);
     let blocks = archive.index().arrays.iter().map(|array| u64::from(array.block_count())).fold(0, u64::saturating_add);
     if total > MOST || blocks > 1 << 16 {

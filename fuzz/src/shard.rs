@@ -4,9 +4,9 @@
 use safetensors::SafeTensors;
 use serde_json::Value;
 use upg::shard::Shard;
+use upg::source::Memory;
 
 use crate::input::Input;
-use crate::memory::Memory;
 
 /// The input is a file as it is; else a JSON header, to which length and data are added.
 const AS_IS: u8 = 1;
@@ -51,7 +51,7 @@ pub fn file(data: &[u8]) -> Vec<u8> {
 
 pub fn run(data: &[u8]) {
     let file = file(data);
-    let ours = Shard::read(&Memory(file.as_slice().into()));
+    let ours = Shard::read(&Memory::new("memory", file.as_slice()));
     let theirs = SafeTensors::deserialize(&file);
     let shard = match (ours, theirs.is_ok()) {
         (Ok(shard), true) => shard,

@@ -9,6 +9,7 @@ mod progress;
 mod size;
 mod upg;
 mod upg_mount;
+mod values;
 mod verify_output;
 
 pub use upg::main as upg_main;

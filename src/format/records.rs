@@ -120,7 +120,7 @@ impl ArrayInfo {
 
     /// Signal-to-noise ratio in dB as recorded by the encoder; None if exact.
     pub fn snr_db(&self) -> Option<f64> {
-        (self.codec.prime_sparse().is_some() && self.noise > 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
+        self.codec.prime_sparse().and_then(|_| snr_db(self.signal, self.noise))
     }
 
     pub fn to_bytes(&self) -> [u8; ARRAY_LEN] {
@@ -216,6 +216,11 @@ impl ArrayInfo {
         }
         Ok(array)
     }
+}
+
+/// Signal-to-noise ratio in dB from sums of squares; None without noise.
+pub fn snr_db(signal: f64, noise: f64) -> Option<f64> {
+    (noise > 0.0).then(|| 10.0 * (signal / noise).log10())
 }
 
 fn parse_codec(bytes: &[u8; ARRAY_LEN], dtype: Dtype) -> Result<Codec, Defect> {

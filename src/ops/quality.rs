@@ -2,6 +2,7 @@
 
 use crate::codec::float;
 use crate::dtype::Dtype;
+use crate::format::snr_db;
 
 /// Sums that become SNR and sparsity, over the elements that are finite.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -27,7 +28,7 @@ impl Quality {
 
     /// Signal-to-noise ratio in dB; None without noise.
     pub fn snr_db(&self) -> Option<f64> {
-        (self.noise > 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
+        snr_db(self.signal, self.noise)
     }
 
     /// Compares a block's elements with what it decodes to.

@@ -13,9 +13,8 @@ use upg::archive::{Archive, ArchiveWriter, ArrayId};
 use upg::codec::manifold::Grid;
 use upg::codec::params::{PrimeSparse, SymbolMap, SymbolParams};
 use upg::dtype::Dtype;
-use upg::error::{Error, Result};
 use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
-use upg::source::ReadAt;
+use upg::source::Memory;
 use upg::vfs::Vfs;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -36,24 +35,6 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Memory(Vec<u8>);
-
-impl ReadAt for Memory {
-    fn name(&self) -> &Path {
-        Path::new("memory")
-    }
-
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        let range = self.0.get(offset as usize..).and_then(|rest| rest.get(..buffer.len()));
-        buffer.copy_from_slice(range.ok_or_else(|| Error::truncated(self.name(), "memory", offset, "short"))?);
-        Ok(())
-    }
-}
-
 fn files(directory: &str, suffix: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(directory);
     let mut files: Vec<_> = fs::read_dir(directory)
@@ -69,7 +50,7 @@ fn files(directory: &str, suffix: &str) -> Vec<(PathBuf, Vec<u8>)> {
 /// Opens a file and decodes its blocks, each by itself, within bounds; whether it opens.
 fn open_and_decode(name: &Path, bytes: Vec<u8>) -> bool {
     let size = bytes.len();
-    let (archive, most) = most_allocated(|| Archive::from_source(Box::new(Memory(bytes))));
+    let (archive, most) = most_allocated(|| Archive::from_source(Box::new(Memory::new("memory", bytes))));
     assert!(most <= ANYTHING + PER_BYTE * size, "{}: {most} bytes to open {size}", name.display());
     let Ok(archive) = archive else { return false };
     for (i, array) in archive.index().arrays.iter().enumerate() {
@@ -183,7 +164,7 @@ fn a_side_block_of_many_arrays_is_kept_within_bounds() {
         writer.add_model("m", "", 0);
     });
     let size = bytes.len();
-    let archive = Archive::from_source(Box::new(Memory(bytes))).expect("it is valid");
+    let archive = Archive::from_source(Box::new(Memory::new("memory", bytes))).expect("it is valid");
     let (_, most) = most_allocated(|| {
         for i in 0..1000 {
             let error = archive.decode_block(ArrayId(i), 0, &mut [0; 2]).expect_err("no payload").to_string();
@@ -221,7 +202,7 @@ fn arrays_that_share_all_blocks_take_little() {
     });
     let size = bytes.len();
     let start = Instant::now();
-    let (archive, most) = most_allocated(|| Archive::from_source(Box::new(Memory(bytes))));
+    let (archive, most) = most_allocated(|| Archive::from_source(Box::new(Memory::new("memory", bytes))));
     assert_eq!(archive.expect("it is valid").index().stored_bytes(BLOCKS - 1), 0);
     assert!(most <= ANYTHING + PER_BYTE * size, "{most} bytes to open {size}");
     // Forty billion additions would take longer than a moment.
@@ -250,7 +231,7 @@ fn an_index_of_small_records_takes_little() {
         });
         assert!(open_and_decode(Path::new(what), bytes.clone()), "{what} are valid");
         let size = bytes.len();
-        let archive = Archive::from_source(Box::new(Memory(bytes))).expect("it opens");
+        let archive = Archive::from_source(Box::new(Memory::new("memory", bytes))).expect("it opens");
         let (vfs, most) = most_allocated(|| Vfs::new(archive, 1 << 20, 0));
         assert!(vfs.is_ok());
         assert!(most <= ANYTHING + 2 * size, "{what}: {most} bytes to mount {size}");

@@ -7,13 +7,14 @@ use globset::GlobSet;
 use upg::error::Result;
 use upg::ops::convert::{Columns, GridChoice, LEAST_MEMORY, Options, Progress, Target, convert};
 use upg::shard::Shard;
+use upg::source::Memory;
 
 use crate::counting::most_allocated;
-use crate::{ANYTHING, Memory, PER_BYTE, alone, files};
+use crate::{ANYTHING, PER_BYTE, alone, files};
 
 fn read(name: &str, file: Vec<u8>) -> Result<Shard> {
     let size = file.len();
-    let memory = Memory(file);
+    let memory = Memory::new("memory", file);
     let (shard, most) = most_allocated(|| Shard::read(&memory));
     assert!(most <= ANYTHING + PER_BYTE * size, "{name}: {most} bytes for {size}");
     shard

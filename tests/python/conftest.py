@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from support import tensors
+from support.conversions import job, write_model
 from support.mounting import force_away, mounted, mounts_below
 from support.programs import UPG, UPG_MOUNT, convert, make_model, require
 
@@ -58,6 +59,19 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_lossless(tiny, tmp_path_factory):
     return convert(tiny, tmp_path_factory.mktemp("upg") / "tiny.upg", "--lossless")
+
+
+@pytest.fixture(scope="session")
+def conversion_source(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("source") / "model")
+
+
+@pytest.fixture(scope="module", params=("alone.upg", "directory"))
+def conversion(request, conversion_source, tmp_path_factory):
+    """A conversion to disturb, to a file and to a directory; its source stays as it is."""
+    before = tensors.tree(conversion_source)
+    yield job(conversion_source, tmp_path_factory.mktemp("to"), request.param)
+    assert tensors.tree(conversion_source) == before
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ import time
 
 import pytest
 
-from support import tensors
-from support.conversions import TEMPORARY, job, temporaries, write_model
+from support.conversions import TEMPORARY, temporaries
 from support.processes import STRACE, require_strace
 from support.programs import often
 
@@ -18,18 +17,6 @@ pytestmark = pytest.mark.timeout(often(300, 7200))
 
 # Whatever changes a directory or waits for the disk, once the blocks are written.
 STEPS = "fsync,rename,renameat2,mkdir,copy_file_range,sendfile,unlink,unlinkat,rmdir"
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("source") / "model")
-
-
-@pytest.fixture(scope="module", params=("alone.upg", "directory"))
-def conversion(request, source, tmp_path_factory):
-    before = tensors.tree(source)
-    yield job(source, tmp_path_factory.mktemp("killed"), request.param)
-    assert tensors.tree(source) == before
 
 
 @pytest.mark.parametrize("force", (False, True), ids=("fresh", "replacing"))
@@ -80,7 +67,7 @@ def test_killed_at_every_step_of_the_end(conversion, force):
     assert renewed == sorted(renewed) and renewed.count(True) >= 2, renewed
 
 
-def test_only_what_is_dead_and_ours_is_removed(conversion, source):
+def test_only_what_is_dead_and_ours_is_removed(conversion):
     """What another conversion is writing stays, and so does what only looks like ours."""
     place = conversion.out.parent
     conversion.reset(force=True)
@@ -90,7 +77,7 @@ def test_only_what_is_dead_and_ours_is_removed(conversion, source):
     others = [".upg-abcdef.old", ".upg-abc.partial", ".upg-abcde_.partial", "upg-abcdef.partial"]
     for name in others:
         (place / name).write_text("precious")
-    (place / ".upg-linked.partial").symlink_to(source)
+    (place / ".upg-linked.partial").symlink_to(conversion.source)
     os.mkfifo(place / ".upg-fifo00.partial")
     # Two that are dead.
     (place / ".upg-dead00.partial").write_bytes(b"half")

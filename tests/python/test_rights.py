@@ -165,6 +165,19 @@ def test_below_a_closed_directory(tiny_lossless):
         shutil.rmtree(home)
 
 
+@pytest.mark.parametrize("allowed", (False, True))
+def test_allow_other(open_base, tiny, tiny_lossless, allowed):
+    """Where root mounted, another user gets in with --allow-other only."""
+    need_root()
+    options = ["--allow-other"] if allowed else []
+    with foreground(tiny_lossless.path, open_base / "point", *options) as daemon:
+        done = as_user(65534, "cat", open_base / "point" / "LICENSE")
+        assert (done.returncode == 0) == allowed, done.stderr
+        assert done.stdout == ((tiny / "LICENSE").read_text() if allowed else "")
+        daemon.send_signal(signal.SIGTERM)
+        daemon.communicate(timeout=15)
+
+
 def test_the_mount_is_nosuid_nodev_and_checks_permissions(tiny_lossless, mount):
     with mount(tiny_lossless.path) as root:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()

@@ -2,12 +2,9 @@
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
@@ -162,26 +159,3 @@ def test_after_a_killed_daemon_the_point_can_be_unmounted(tiny_lossless, tmp_pat
         assert failure.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
         assert run(UPG_MOUNT, "-u", point).returncode == 0
         assert not is_mounted(point)
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="needs a second user")
-@pytest.mark.parametrize("allowed", (False, True))
-def test_allow_other(tiny, tiny_lossless, allowed):
-    """Another user gets in with --allow-other only."""
-    # pytest's own directories are closed to other users.
-    base = Path(tempfile.mkdtemp(prefix="upg-test-"))
-    base.chmod(0o755)
-    point = base / "point"
-    try:
-        with foreground(
-            tiny_lossless.path, point, *(["--allow-other"] if allowed else [])
-        ) as daemon:
-            nobody = {"user": 65534, "group": 65534, "extra_groups": []}
-            done = run("cat", point / "LICENSE", **nobody)
-            assert (done.returncode == 0) == allowed, done.stderr
-            if allowed:
-                assert done.stdout == (tiny / "LICENSE").read_text()
-            daemon.send_signal(signal.SIGTERM)
-            daemon.communicate(timeout=15)
-    finally:
-        shutil.rmtree(base)

@@ -3,33 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use upg::archive::Archive;
-use upg::error::{Error, Result};
-use upg::source::ReadAt;
+use upg::error::Result;
+use upg::source::Memory;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::forms;
 use crate::hostile::Parts;
 use crate::support::{Random, try_unpack, unpack};
-
-/// Bytes in memory as a source.
-struct Memory(Vec<u8>);
-
-impl ReadAt for Memory {
-    fn name(&self) -> &Path {
-        Path::new("memory")
-    }
-
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        let range = self.0.get(offset as usize..).and_then(|rest| rest.get(..buffer.len()));
-        let range = range.ok_or_else(|| Error::truncated(self.name(), "memory", offset, "short"))?;
-        buffer.copy_from_slice(range);
-        Ok(())
-    }
-}
 
 fn golden_files() -> Vec<(PathBuf, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -44,7 +24,7 @@ fn golden_files() -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn open(bytes: Vec<u8>) -> Result<Archive> {
-    Archive::from_source(Box::new(Memory(bytes)))
+    Archive::from_source(Box::new(Memory::new("memory", bytes)))
 }
 
 /// Not one bit of a file is without a checksum, or a value that it must have.

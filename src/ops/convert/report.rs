@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::plan::{Coding, Plan};
 use super::tree::SourceTree;
-use crate::format::ArrayInfo;
+use crate::format::{ArrayInfo, snr_db};
 use crate::shard::ShardTensor;
 
 /// Totals over all tensors; sizes in bytes.
@@ -147,7 +147,7 @@ impl Report {
         self.ratio_source = self.source_bytes as f64 / file;
         self.ratio_fp32 = 4.0 * self.weights as f64 / file;
         self.sparsity = self.zeros as f64 / self.weights.max(1) as f64;
-        self.snr_db = (self.noise > 0.0).then(|| 10.0 * (self.signal / self.noise).log10());
+        self.snr_db = snr_db(self.signal, self.noise);
         self.seconds = elapsed.as_secs_f64();
         self.threads = threads;
         self.left_out.clone_from(&tree.left_out);
