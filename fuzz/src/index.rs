@@ -40,7 +40,7 @@ pub fn seeds(file: &[u8]) -> Option<[Vec<u8>; 2]> {
     let mut parts = vec![FIT_BLOCKS];
     parts.extend((index.len() as u32).to_le_bytes());
     parts.extend_from_slice(&file[index.clone()]);
-    parts.extend_from_slice(&file[16..index.start]);
+    parts.extend_from_slice(file.get(16..index.start)?);
     Some([parts, [&[FILE], file].concat()])
 }
 

@@ -1,5 +1,9 @@
 //! Every input of the committed corpora, as the fuzzer would run it.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use upg_fuzz::{TARGETS, corpora};
 
 fn replay(target: &str) {
@@ -38,4 +42,19 @@ fn searches() {
 #[test]
 fn headers() {
     replay("shard");
+}
+
+/// What the fuzzers begin with is made when they are started: it must be possible to make it.
+#[test]
+fn every_target_has_seeds() {
+    let place = tempfile::tempdir().expect("a directory");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
+    let mut seeds = Command::new(env!("CARGO_BIN_EXE_seeds"));
+    let made = seeds.arg(place.path()).arg(tests.join("golden")).arg(tests.join("bad")).status();
+    assert!(made.expect("it runs").success());
+    for (target, _) in TARGETS {
+        let count = fs::read_dir(place.path().join(target)).expect("a directory").count();
+        println!("{target}: {count} seeds");
+        assert!(count > 50, "{target}: only {count} seeds");
+    }
 }
