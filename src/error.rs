@@ -47,7 +47,7 @@ pub enum Error {
     Invalid(String),
 
     /// The caller asked to stop.
-    #[error("interrupted; nothing was written")]
+    #[error("interrupted")]
     Cancelled,
 
     #[error("{}: {cause}", file.display())]

@@ -1,6 +1,7 @@
 //! A `.upg` file as a whole: opened and read, or written.
 
 mod decoded;
+mod parallel;
 mod partial;
 mod ranges;
 mod reader;

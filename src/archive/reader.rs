@@ -29,6 +29,7 @@ pub struct ArrayId(pub u32);
 pub struct Archive {
     pub(super) source: Box<dyn ReadAt>,
     pub(super) index: Index,
+    index_checksum: u64,
     /// Side blocks, parsed when first needed.
     sides: Vec<OnceLock<Side>>,
     /// Stored bytes of side blocks that may still stay in memory once parsed.
@@ -94,7 +95,8 @@ impl Archive {
         }
         let index = Index::parse(file, &trailer, index)?;
         let sides = index.arrays.iter().map(|_| OnceLock::new()).collect();
-        Ok(Archive { source, index, sides, sides_left: AtomicU64::new(size), decoded: None })
+        let index_checksum = trailer.index_checksum;
+        Ok(Archive { source, index, index_checksum, sides, sides_left: AtomicU64::new(size), decoded: None })
     }
 
     /// From now on, tells the system that it need not keep stored bytes in memory once they
@@ -115,6 +117,11 @@ impl Archive {
             }
             self.source.will_not_need(range);
         }
+    }
+
+    /// Of the index, with the checksums of all blocks in it: it tells an archive from others.
+    pub fn index_checksum(&self) -> u64 {
+        self.index_checksum
     }
 
     fn index_offset(&self) -> u64 {
@@ -265,6 +272,17 @@ impl Archive {
     /// Reads a side block and checks it, whether or not anything needs it.
     pub(super) fn check_side(&self, id: ArrayId) -> Result<()> {
         self.side(id).map(|_| ())
+    }
+
+    /// Reads the stored bytes of a block record into `out`, verified.
+    pub fn read_stored(&self, record: u32, out: &mut Vec<u8>) -> Result<()> {
+        let block = self.index.block(record);
+        let at = |defect: Defect| defect.at(self.path(), format!("block record {record}"), block.offset);
+        self.with_stored(&block, at, |stored| {
+            out.clear();
+            out.extend_from_slice(stored);
+            Ok(())
+        })
     }
 
     /// Reads the stored bytes of a record and compares their checksum.

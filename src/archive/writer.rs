@@ -51,10 +51,32 @@ impl ArchiveWriter {
 
     /// Appends the stored bytes of a block and returns the number of its record.
     pub fn add_block(&mut self, mode: BlockMode, stored: &[u8]) -> Result<u32> {
-        let offset = if mode == BlockMode::Zeros { HEADER_LEN } else { self.offset };
         let length = stored.len() as u32;
+        let offset = self.add_stored(stored)?;
+        let offset = if mode == BlockMode::Zeros { HEADER_LEN } else { offset };
+        Ok(self.add_record(BlockRecord { offset, length, mode, checksum: xxh3_64(stored) }))
+    }
+
+    /// Appends stored bytes, for records to name, and returns their offset.
+    pub fn add_stored(&mut self, stored: &[u8]) -> Result<u64> {
+        let offset = self.offset;
         self.write(stored)?;
-        Ok(self.index.add_block(BlockRecord { offset, length, mode, checksum: xxh3_64(stored) }))
+        Ok(offset)
+    }
+
+    /// Adds the record of a block whose stored bytes are in the file, and returns its number.
+    pub fn add_record(&mut self, record: BlockRecord) -> u32 {
+        self.index.add_block(record)
+    }
+
+    /// A block record that was added.
+    pub fn record(&self, i: u32) -> Option<BlockRecord> {
+        self.index.block(i)
+    }
+
+    /// An array that was added.
+    pub fn array(&self, i: u32) -> Option<ArrayInfo> {
+        self.index.array(i)
     }
 
     pub fn add_array(&mut self, array: &ArrayInfo) -> u32 {

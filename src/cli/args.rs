@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Parser, Subcommand};
 
 use super::size;
-use super::values::{ColumnsArg, DtypeArg, Effort, GridArg, parse_bits, parse_ratio, parse_seconds, parse_weights};
+use super::values::{
+    ColumnsArg, DtypeArg, Effort, GridArg, parse_bits, parse_input, parse_ratio, parse_seconds, parse_weights,
+};
+use crate::ops::merge::Input;
 
 /// Make a model 5 times smaller than BF16, or losslessly a third smaller, in a
 /// file that upg-mount shows as ordinary safetensors again.
@@ -22,8 +25,11 @@ Exit codes: 0 done, 1 failed (bad input, I/O), 2 wrong usage, 3 verify found som
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Convert(Convert),
+    Catalog(Catalog),
     Info(Info),
     Verify(Verify),
+    Unpack(Unpack),
+    Merge(Merge),
     Bench(Bench),
 }
 
@@ -97,6 +103,26 @@ pub struct Convert {
     pub json: bool,
 }
 
+/// List a model's tensors and what its layers and kinds of tensors amount to, from headers alone
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  upg catalog models/phi-4
+  upg catalog models/phi-4 --tensors
+  upg catalog phi-4.upg --json | jq '.[0].layers[3]'")]
+pub struct Catalog {
+    /// A model directory, one .safetensors file, or a .upg file
+    pub source: PathBuf,
+
+    /// List every tensor
+    #[arg(long)]
+    pub tensors: bool,
+
+    /// Print everything as JSON: a list of models
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Show what a .upg file holds
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -149,6 +175,71 @@ pub struct Verify {
     pub tensors: bool,
 
     /// Print everything as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Write the files of a .upg file to a directory, as a mount shows them
+///
+/// A file appears whole or not at all. If unpacking is interrupted, the same command goes on with
+/// what is missing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  upg unpack phi-4.upg -o phi-4
+  upg unpack phi-4.upg -o phi-4 --file '*.json'
+  upg unpack phi-4.upg -o head --tensor 'lm_head.*' --tensor 'model.norm.*'")]
+pub struct Unpack {
+    pub file: PathBuf,
+
+    /// Directory to write to; made if it is not there
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+
+    /// Only files with matching paths; may be repeated
+    #[arg(long = "file", value_name = "GLOB")]
+    pub files: Vec<globset::Glob>,
+
+    /// Only tensors with matching names, in shards that have no others; may be repeated
+    #[arg(long = "tensor", value_name = "GLOB")]
+    pub tensors: Vec<globset::Glob>,
+
+    /// Threads [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+
+    /// Replace files that exist
+    #[arg(long)]
+    pub force: bool,
+
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Make one .upg file of several, each model in a directory of its own
+///
+/// Nothing is coded again. What is the same in several is stored once, down to single blocks of
+/// tensors.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  upg merge phi-4.upg qwen3.upg -o models.upg
+  upg merge phi-4.upg tuned=/data/run-7/phi-4.upg -o both.upg")]
+pub struct Merge {
+    /// .upg files; NAME=FILE gives the model in FILE another name
+    #[arg(value_name = "[NAME=]FILE", required = true, value_parser = parse_input)]
+    pub inputs: Vec<Input>,
+
+    /// Result
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Replace the result if it exists
+    #[arg(long)]
+    pub force: bool,
+
+    /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
 }

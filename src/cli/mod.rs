@@ -3,6 +3,7 @@
 
 mod args;
 mod bench_output;
+mod catalog_output;
 mod mount_args;
 pub mod output;
 mod progress;

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use super::size::display;
 use crate::ops::convert::Report;
 use crate::ops::info::{Info, TensorInfo};
+use crate::ops::{merge, unpack};
 
 /// Prints to standard output. That the reader went away is not an error: it has
 /// seen what it wanted.
@@ -100,6 +101,31 @@ pub fn report(report: &Report) -> String {
     let _ = writeln!(out, "  {:.1} s, {}/s of the source", report.seconds, display(rate as u64));
     for (path, bytes) in &report.left_out {
         let _ = writeln!(out, "  left out: {} ({}), too large for a small file", escape(path), display(*bytes));
+    }
+    out
+}
+
+pub fn unpacked(report: &unpack::Report) -> String {
+    let (files, bytes) = (report.files, display(report.bytes));
+    let rate = display((report.written_bytes as f64 / report.seconds.max(1e-9)) as u64);
+    let kept =
+        if report.kept > 0 { format!("; {} were there from an earlier run", report.kept) } else { String::new() };
+    format!("{}: {files} files, {bytes}{kept}; {:.1} s, {rate}/s\n", escape(&report.output), report.seconds)
+}
+
+pub fn merged(report: &merge::Report) -> String {
+    let (models, inputs, file) = (report.models.len(), display(report.input_bytes), display(report.file_bytes));
+    let mut out = format!("{}: {models} models, {inputs} became {file}\n", escape(&report.output));
+    let _ = writeln!(
+        out,
+        "  {} of {} arrays and {} more blocks were there already: {} stored once",
+        report.shared_arrays,
+        report.arrays,
+        report.shared_blocks,
+        display(report.shared_bytes),
+    );
+    for model in &report.models {
+        let _ = writeln!(out, "  {}", escape(model));
     }
     out
 }

@@ -5,24 +5,27 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
-use super::args::{Args, Bench, Command, Convert, Info, Verify};
+use super::args::{Args, Bench, Catalog, Command, Convert, Info, Merge, Unpack, Verify};
 use super::progress::Bar;
-use super::{bench_output, output, verify_output};
+use super::{bench_output, catalog_output, output, verify_output};
 use crate::archive::Archive;
 use crate::error::Error;
-use crate::ops::convert::{self, Options, Target};
-use crate::ops::{bench, info, verify};
+use crate::ops::convert::{self, Options, SourceTree, Target};
+use crate::ops::{bench, catalog, info, merge, unpack, verify};
 
 pub fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Convert(args) => run_convert(&args),
+        Command::Catalog(args) => run_catalog(&args),
         Command::Info(args) => run_info(&args),
         Command::Verify(args) => run_verify(&args),
+        Command::Unpack(args) => run_unpack(&args),
+        Command::Merge(args) => run_merge(&args),
         Command::Bench(args) => run_bench(&args),
     };
     match result {
@@ -56,7 +59,7 @@ fn run_convert(args: &Convert) -> Result<ExitCode> {
     let signal = signals()?;
     let result = convert::convert(&options, &Bar::new(signal.clone()));
     let report = match result {
-        Err(Error::Cancelled) => return Ok(interrupted(&signal)),
+        Err(Error::Cancelled) => return Ok(interrupted(&signal, "nothing was written")),
         result => result?,
     };
     let text = if args.json { output::json(&report)? } else { output::report(&report) };
@@ -76,12 +79,44 @@ fn run_verify(args: &Verify) -> Result<ExitCode> {
     };
     let signal = signals()?;
     let report = match verify::verify(&options, &Bar::new(signal.clone())) {
-        Err(Error::Cancelled) => return Ok(interrupted(&signal)),
+        Err(Error::Cancelled) => return Ok(interrupted(&signal, "it was not checked to the end")),
         result => result?,
     };
     let text = if args.json { output::json(&report)? } else { verify_output::report(&report, args.tensors) };
     output::print(&text)?;
     Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
+}
+
+fn run_unpack(args: &Unpack) -> Result<ExitCode> {
+    let options = unpack::Options {
+        file: args.file.clone(),
+        output: args.output.clone(),
+        selection: unpack::Selection { files: globs(&args.files)?, tensors: globs(&args.tensors)? },
+        threads: args.threads.map_or_else(cores, usize::from),
+        force: args.force,
+    };
+    let signal = signals()?;
+    let report = match unpack::unpack(&options, &Bar::new(signal.clone())) {
+        Err(Error::Cancelled) => {
+            return Ok(interrupted(&signal, "what is finished stays, and the same command goes on with the rest"));
+        }
+        result => result?,
+    };
+    let text = if args.json { output::json(&report)? } else { output::unpacked(&report) };
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_merge(args: &Merge) -> Result<ExitCode> {
+    let options = merge::Options { inputs: args.inputs.clone(), output: args.output.clone(), force: args.force };
+    let signal = signals()?;
+    let report = match merge::merge(&options, &Bar::new(signal.clone())) {
+        Err(Error::Cancelled) => return Ok(interrupted(&signal, "nothing was written")),
+        result => result?,
+    };
+    let text = if args.json { output::json(&report)? } else { output::merged(&report) };
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_bench(args: &Bench) -> Result<ExitCode> {
@@ -100,7 +135,7 @@ fn run_bench(args: &Bench) -> Result<ExitCode> {
     };
     let signal = signals()?;
     let result = match bench::bench(&options, &Bar::of_steps(signal.clone())) {
-        Err(Error::Cancelled) => return Ok(interrupted(&signal)),
+        Err(Error::Cancelled) => return Ok(interrupted(&signal, "nothing was left behind")),
         result => result?,
     };
     let text = if args.json { output::json(&result)? } else { bench_output::bench(&result) };
@@ -119,10 +154,22 @@ fn signals() -> Result<Arc<AtomicUsize>> {
     Ok(signal)
 }
 
-/// Says so, and ends as a shell reports a program that the signal ended.
-fn interrupted(signal: &AtomicUsize) -> ExitCode {
-    output::print_error("upg", &Error::Cancelled.into());
+/// Says so and what became of it, and ends as a shell reports a program that the signal ended.
+fn interrupted(signal: &AtomicUsize, what: &'static str) -> ExitCode {
+    output::print_error("upg", &anyhow!("{}; {what}", Error::Cancelled));
     ExitCode::from(128 + signal.load(Relaxed) as u8)
+}
+
+fn run_catalog(args: &Catalog) -> Result<ExitCode> {
+    let catalogs = if args.source.extension().is_some_and(|extension| extension == "upg") && !args.source.is_dir() {
+        let archive = Archive::open(&args.source)?;
+        archive.models().iter().map(|model| catalog::Catalog::of_archive(&archive, model)).collect()
+    } else {
+        vec![SourceTree::scan(&args.source, None)?.catalog()]
+    };
+    let text = if args.json { output::json(&catalogs)? } else { catalog_output::catalogs(&catalogs, args.tensors) };
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_info(args: &Info) -> Result<ExitCode> {

@@ -6,6 +6,7 @@ use crate::codec::manifold::Grid;
 use crate::dtype::Dtype;
 use crate::ops::bench::ROW;
 use crate::ops::convert::{BITS, Columns, GridChoice};
+use crate::ops::merge::Input;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DtypeArg {
@@ -121,4 +122,13 @@ pub fn parse_weights(text: &str) -> Result<u64, String> {
         return Err(format!("must be a multiple of {ROW}, from {} to {}", 4 * ROW, 1u64 << 30));
     }
     Ok(weights)
+}
+
+/// A file whose name has a `=` can be given as `./NAME`.
+pub fn parse_input(text: &str) -> Result<Input, String> {
+    let input = match text.split_once('=') {
+        Some((name, file)) if !name.contains('/') => Input { file: file.into(), name: Some(name.to_owned()) },
+        _ => Input { file: text.into(), name: None },
+    };
+    if input.file.as_os_str().is_empty() { Err("no file".to_owned()) } else { Ok(input) }
 }

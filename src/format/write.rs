@@ -30,6 +30,18 @@ impl IndexBuilder {
         post_increment(&mut self.counts[1])
     }
 
+    /// The record of a block that was added.
+    pub fn block(&self, i: u32) -> Option<BlockRecord> {
+        let (records, _) = self.blocks.as_chunks();
+        BlockRecord::parse(records.get(i as usize)?).ok()
+    }
+
+    /// An array that was added.
+    pub fn array(&self, i: u32) -> Option<ArrayInfo> {
+        let (records, _) = self.arrays.as_chunks();
+        ArrayInfo::parse(records.get(i as usize)?).ok()
+    }
+
     pub fn add_extent(&mut self, extent: &Extent) -> u32 {
         let shape: Vec<u8> = extent.shape.iter().flat_map(|dim| dim.to_le_bytes()).collect();
         let raw = RawExtent {

@@ -1,7 +1,10 @@
 //! What the program `upg` does.
 
 pub mod bench;
+pub mod catalog;
 pub mod convert;
 pub mod info;
+pub mod merge;
 mod quality;
+pub mod unpack;
 pub mod verify;

@@ -4,8 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
 use super::report::Report;
 use super::tree::{SourceFile, SourceKind, SourceTree};
 use crate::archive::{ArchiveWriter, Existing, Partial, cannot_write, directory_of};
@@ -62,7 +60,7 @@ impl Destination {
         for file in small.filter(|file| !ours.contains(&file.path.as_str())) {
             copy(file, &inside.join(&file.path))?;
         }
-        write_json(&inside.join(&catalog_name), &catalog(tree))?;
+        write_json(&inside.join(&catalog_name), &tree.catalog())?;
         write_json(&inside.join(REPORT_NAME), &*report)?;
         sync_directories(inside)?;
         // The copies are of the same files as what the archive holds.
@@ -99,28 +97,4 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
         file.sync_all()
     };
     write(&text).map_err(|e| cannot_write(path, e))
-}
-
-/// Every tensor of the source, from the headers alone.
-fn catalog(tree: &SourceTree) -> serde_json::Value {
-    let tensors: Vec<_> = tree
-        .shards()
-        .flat_map(|(file, shard)| shard.tensors.iter().map(move |tensor| (file, tensor)))
-        .map(|(file, tensor)| {
-            json!({
-                "name": tensor.name,
-                "file": file.path,
-                "dtype": tensor.dtype.name(),
-                "shape": tensor.shape,
-                "bytes": tensor.length,
-                "parameters": tensor.elements(),
-            })
-        })
-        .collect();
-    json!({
-        "model": tree.name,
-        "parameters": tree.tensors().map(|tensor| tensor.elements()).sum::<u64>(),
-        "bytes": tree.shard_bytes(),
-        "tensors": tensors,
-    })
 }

@@ -116,7 +116,7 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
     if options.memory < LEAST_MEMORY {
         return Err(Error::Invalid(format!("--memory must be at least {} MiB", LEAST_MEMORY >> 20)));
     }
-    let tree = SourceTree::scan(&options.source, &options.output)?;
+    let tree = SourceTree::scan(&options.source, Some(&options.output))?;
     for (i, glob) in options.keep_matches(&tree) {
         if !glob {
             return Err(Error::Invalid(format!("--keep number {} matches no tensor", i + 1)));

@@ -7,6 +7,8 @@
 
 use std::collections::HashSet;
 
+use crate::ops::catalog::layer_of;
+
 /// What a matrix does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -73,16 +75,6 @@ impl<'a> Names<'a> {
         let stem = name.strip_suffix(".weight")?;
         candidates(stem).into_iter().map(|norm| norm + ".weight").find(|norm| self.all.contains(norm.as_str()))
     }
-}
-
-/// The layer that a tensor is part of: "model.layers.7".
-fn layer_of(name: &str) -> Option<&str> {
-    let at = ["layers.", "layer.", "h."].iter().find_map(|part| {
-        let at = name.find(part)?;
-        (at == 0 || name[..at].ends_with('.')).then_some(at + part.len())
-    })?;
-    let end = at + name[at..].find('.')?;
-    name[at..end].bytes().all(|b| b.is_ascii_digit()).then_some(&name[..end])
 }
 
 /// Whether the last part of the name before `.weight` is one of these, in the outer

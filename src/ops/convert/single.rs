@@ -22,7 +22,7 @@ impl BlockEncoder {
     /// Plans a source as `convert` does and keeps the plan of the first tensor. The source
     /// is one small file: everything planned waits in a channel.
     pub fn new(options: &Options, progress: &dyn Progress) -> Result<BlockEncoder> {
-        let tree = SourceTree::scan(&options.source, &options.output)?;
+        let tree = SourceTree::scan(&options.source, Some(&options.output))?;
         let threads = options.threads_within_memory();
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)

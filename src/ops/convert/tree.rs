@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::format::{check_component, check_path, clash};
+use crate::ops::catalog::Catalog;
 use crate::shard::{Shard, ShardTensor};
 use crate::source::LocalFile;
 
@@ -91,13 +92,14 @@ impl SourceTree {
         fs::read_to_string(&file.location).ok()
     }
 
-    /// Finds the files below `source`; `output` is passed over if it is there.
-    pub fn scan(source: &Path, output: &Path) -> Result<SourceTree> {
+    /// Finds the files below `source`; `output` is passed over if it is among them.
+    pub fn scan(source: &Path, output: Option<&Path>) -> Result<SourceTree> {
         let location = source.canonicalize().map_err(|e| Error::io(source, e))?;
+        let output = output.and_then(|output| output.canonicalize().ok());
         let mut tree = SourceTree { name: String::new(), files: Vec::new(), left_out: Vec::new() };
         if location.is_dir() {
             tree.name = model_name(&location)?;
-            tree.scan_directory(&location, "", output.canonicalize().ok().as_deref(), 0)?;
+            tree.scan_directory(&location, "", output.as_deref(), 0)?;
         } else {
             // The name that was asked for, not that of a blob a link leads to.
             let path = utf8(source, source.file_name())?;
@@ -173,6 +175,12 @@ impl SourceTree {
 
     pub fn tensors(&self) -> impl Iterator<Item = &ShardTensor> {
         self.shards().flat_map(|(_, shard)| &shard.tensors)
+    }
+
+    /// Every tensor, from the headers.
+    pub fn catalog(&self) -> Catalog {
+        let tensors = self.shards().flat_map(|(file, shard)| shard.tensors.iter().map(|t| (file.path.as_str(), t)));
+        Catalog::of_shards(&self.name, self.shard_bytes(), tensors)
     }
 
     /// Fails if a file is not what it was when it was found.

@@ -86,7 +86,7 @@ impl<'a> Against<'a> {
     /// Finds the counterparts. `model`: which of several; else the one that is named as the
     /// source would be, or the only one.
     pub fn new(archive: &'a Archive, source: &Path, model: Option<&str>) -> Result<Against<'a>> {
-        let tree = SourceTree::scan(source, archive.path())?;
+        let tree = SourceTree::scan(source, Some(archive.path()))?;
         let model = choose(archive, model.unwrap_or(&tree.name), model.is_none())?;
         let mut against = Against {
             archive,

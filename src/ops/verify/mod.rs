@@ -1,7 +1,6 @@
 //! `upg verify`: whether a `.upg` file is whole, and how it compares with its source.
 
 mod against;
-mod decode;
 mod findings;
 
 use std::path::PathBuf;
@@ -12,11 +11,11 @@ use std::time::Instant;
 use serde::Serialize;
 
 pub use against::{Comparison, TensorComparison};
-pub use decode::decode_all;
 pub use findings::Finding;
 
 use crate::archive::{Archive, ArrayId};
 use crate::error::{Error, Result};
+use crate::format::ArrayInfo;
 use crate::ops::convert::Progress;
 use against::Against;
 use findings::BadBlock;
@@ -106,8 +105,15 @@ pub fn check(
     visit: impl Fn(ArrayId, u32, Option<&[u8]>) -> Result<()> + Sync,
 ) -> Result<Checked> {
     let (bad, blocks, bytes) = (Mutex::new(Vec::new()), AtomicU64::new(0), AtomicU64::new(0));
-    decode_all(archive, threads, progress, |array, block, decoded| {
+    let arrays: Vec<ArrayId> = (0..archive.index().arrays.len() as u32).map(ArrayId).collect();
+    progress.begin(archive.index().arrays.iter().map(ArrayInfo::byte_len).fold(0, u64::saturating_add));
+    archive.decode_all(&arrays, threads, |i, block, decoded| {
+        if progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let array = arrays[i];
         visit(array, block, decoded.as_ref().ok().copied())?;
+        progress.advance(archive.array(array).bytes_of_block(block));
         match decoded {
             Ok(decoded) => {
                 blocks.fetch_add(1, Relaxed);

@@ -67,6 +67,13 @@ def read(path):
     return found
 
 
+def metadata(path):
+    """What a shard says of itself."""
+    data = Path(path).read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    return json.loads(data[8 : 8 + length])["__metadata__"]
+
+
 def read_model(directory):
     """{name: Tensor} over all shards of a directory."""
     found = {}

@@ -1,0 +1,184 @@
+"""upg merge: several models in one file, what is the same stored once."""
+
+import json
+import os
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+
+from support import tensors
+from support.conversions import temporaries
+from support.disks import MIB, small
+from support.processes import STRACE, require_strace
+from support.programs import GOLDEN, UPG, convert, often, one_line, require_fuse, run
+
+
+def merge(out, *inputs, options=()):
+    done = run(UPG, "merge", *inputs, "-o", out, "--json", *options)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["file_bytes"] == out.stat().st_size
+    assert report["input_bytes"] == sum(os.stat(str(i).split("=")[-1]).st_size for i in inputs)
+    return report
+
+
+def failed(out, *inputs):
+    before = sorted(os.listdir(out.parent))
+    done = run(UPG, "merge", *inputs, "-o", out)
+    assert done.returncode == 1 and sorted(os.listdir(out.parent)) == before
+    return one_line(done.stderr)
+
+
+def tune(source, out, changed):
+    """A model that differs from another in one tensor, and in where its tensors lie."""
+    out.mkdir()
+    for path in source.iterdir():
+        if path.suffix == ".safetensors":
+            listed = list(tensors.read(path).values())
+            for i, tensor in enumerate(listed):
+                if tensor.name == changed:
+                    values = np.frombuffer(tensor.data, "<u2").copy()
+                    values[::7] ^= 1
+                    listed[i] = tensors.Tensor(tensor.name, tensor.dtype, tensor.shape, values.tobytes())
+            tensors.write(out / path.name, listed, {"format": "pt"})
+        elif path.is_file():
+            (out / path.name).write_bytes(path.read_bytes())
+    return out
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny, tmp_path_factory):
+    return tune(tiny, tmp_path_factory.mktemp("source") / "tuned", "model.layers.1.mlp.down_proj.weight")
+
+
+@pytest.fixture(scope="module")
+def tuned_lossless(tuned, tmp_path_factory):
+    return convert(tuned, tmp_path_factory.mktemp("upg") / "tuned.upg", "--lossless")
+
+
+def shown(image, mount):
+    require_fuse()
+    with mount(image) as root:
+        return tensors.tree(root)
+
+
+def below(name, tree):
+    return {f"{name}/{path}": digest for path, digest in tree.items()}
+
+
+def test_models_lie_in_directories_of_their_own(tiny, tiny_lossless, tiny_lossy, mount, tmp_path):
+    out = tmp_path / "both.upg"
+    report = merge(out, tiny_lossless.path, f"small={tiny_lossy.path}")
+    assert report["models"] == ["tiny", "small"]
+    expected = below("tiny", tensors.tree(tiny)) | below("small", shown(tiny_lossy.path, mount))
+    assert shown(out, mount) == expected
+    assert run(UPG, "verify", out, "--against", tiny, "--model", "tiny").returncode == 0
+    info = json.loads(run(UPG, "info", out, "--json").stdout)
+    assert [model["name"] for model in info["models"]] == report["models"]
+
+
+def test_what_is_the_same_is_stored_once(tiny, tuned, tiny_lossless, tuned_lossless, mount, tmp_path):
+    """A fine-tune costs what differs: one tensor, and the headers and the index."""
+    out = tmp_path / "both.upg"
+    report = merge(out, tiny_lossless.path, tuned_lossless.path)
+    assert shown(out, mount) == below("tiny", tensors.tree(tiny)) | below("tuned", tensors.tree(tuned))
+    info = json.loads(run(UPG, "info", tuned_lossless.path, "--json").stdout)
+    stored = {t["name"]: t["stored_bytes"] for f in info["models"][0]["files"] for t in f["tensors"]}
+    changed = stored["model.layers.1.mlp.down_proj.weight"]
+    more = out.stat().st_size - tiny_lossless.path.stat().st_size
+    assert changed < more < changed + 25_000
+    assert report["shared_bytes"] > sum(stored.values()) - changed - 1
+    assert report["shared_arrays"] >= len(stored) - 1
+
+
+def test_one_file_with_itself_costs_an_index(tiny, tiny_lossless, mount, tmp_path):
+    out = tmp_path / "twice.upg"
+    report = merge(out, tiny_lossless.path, f"again={tiny_lossless.path}")
+    assert report["shared_arrays"] * 2 == report["arrays"]
+    assert out.stat().st_size < tiny_lossless.path.stat().st_size + 20_000
+    assert shown(out, mount) == below("tiny", tensors.tree(tiny)) | below("again", tensors.tree(tiny))
+
+
+def test_merged_files_merge(tiny, tiny_lossless, tuned_lossless, mount, tmp_path):
+    """In whatever order, the same models come out, and a file of one model is what it was."""
+    one, two = tmp_path / "one.upg", tmp_path / "two.upg"
+    merge(one, tiny_lossless.path)
+    assert shown(one, mount) == tensors.tree(tiny)
+    assert one.stat().st_size == tiny_lossless.path.stat().st_size
+    merge(two, one, tuned_lossless.path)
+    merge(tmp_path / "three.upg", f"third={tiny_lossless.path}", two)
+    assert set(below("third", tensors.tree(tiny))) < set(shown(tmp_path / "three.upg", mount))
+
+
+@pytest.mark.parametrize("golden", sorted(GOLDEN.glob("*.upg")), ids=lambda path: path.stem)
+def test_every_codec_is_copied(golden, tiny_lossless, mount, tmp_path):
+    info = json.loads(run(UPG, "info", golden, "--json").stdout)
+    merge(tmp_path / "m.upg", tiny_lossless.path, golden)
+    assert run(UPG, "verify", tmp_path / "m.upg").returncode == 0
+    alone, merged = shown(golden, mount), shown(tmp_path / "m.upg", mount)
+    names = [model["name"] for model in info["models"]]
+    expected = alone if len(names) > 1 else below(names[0], alone)
+    assert expected.items() <= merged.items()
+
+
+def test_two_models_of_one_name(tiny_lossless, tiny_lossy, tmp_path):
+    line = failed(tmp_path / "m.upg", tiny_lossless.path, tiny_lossy.path)
+    assert "tiny" in line and "NAME=FILE" in line
+    line = failed(tmp_path / "m.upg", tiny_lossless.path, f"TINY={tiny_lossy.path}")
+    assert "case" in line
+    assert "name" in failed(tmp_path / "m.upg", f"..={tiny_lossy.path}")
+
+
+def test_what_exists_stays_unless_told(tiny_lossless, tmp_path):
+    out = tmp_path / "m.upg"
+    out.write_text("precious")
+    assert "--force" in failed(out, tiny_lossless.path)
+    assert out.read_text() == "precious"
+    merge(out, tiny_lossless.path, options=["--force"])
+
+
+def test_a_damaged_block_is_not_copied(tiny_lossless, tuned_lossless, tmp_path):
+    data = bytearray(tiny_lossless.path.read_bytes())
+    data[len(data) // 3] ^= 1
+    damaged = tmp_path / "damaged.upg"
+    damaged.write_bytes(data)
+    line = failed(tmp_path / "m.upg", tuned_lossless.path, damaged)
+    assert "damaged.upg" in line and "checksum" in line and "byte" in line
+
+
+def test_no_room(tiny_lossless, tiny_lossy, tmp_path):
+    with small(tmp_path / "full", MIB) as disk:
+        line = failed(disk / "m.upg", tiny_lossless.path, f"small={tiny_lossy.path}")
+        assert "No space left" in line and "make room" in line
+
+
+def test_killed_at_every_step_of_the_end(tiny_lossless, tuned_lossless, tmp_path):
+    """Whole or absent; the inputs are as they were, and the next run works."""
+    require_strace()
+    steps = "write,fsync,rename,renameat2,unlink,unlinkat"
+    out, good = tmp_path / "place" / "m.upg", tmp_path / "good.upg"
+    out.parent.mkdir()
+    merge(good, tiny_lossless.path, tuned_lossless.path)
+    inputs = [tiny_lossless.path, tuned_lossless.path]
+    before = [tensors.sha256(path) for path in inputs]
+    whole = []
+    for step in range(1, 100):
+        inject = ["-e", f"trace={steps}", "-e", f"inject={steps}:signal=KILL:when={step}"]
+        command = [str(part) for part in (UPG, "merge", *inputs, "-o", out)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        done = subprocess.run([*STRACE, *inject, *command], check=False, **quiet)
+        whole.append(out.exists())
+        if out.exists():
+            assert tensors.sha256(out) == tensors.sha256(good)
+            out.unlink()
+        if done.returncode == 0:
+            break
+        assert done.returncode in (-signal.SIGKILL, 137)
+        if step % often(4, 1) == 0:
+            merge(out, *inputs)
+            assert temporaries(out.parent) == []
+            out.unlink()
+    assert whole == sorted(whole) and len(whole) > 4 and whole.count(True) >= 1
+    assert [tensors.sha256(path) for path in inputs] == before
