@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -181,4 +183,32 @@ def test_killed_at_every_step_of_the_end(tiny_lossless, tuned_lossless, tmp_path
             assert temporaries(out.parent) == []
             out.unlink()
     assert whole == sorted(whole) and len(whole) > 4 and whole.count(True) >= 1
+    assert [tensors.sha256(path) for path in inputs] == before
+
+
+def test_killed_at_random_moments(tiny_lossless, tuned_lossless, tmp_path):
+    out = tmp_path / "place" / "m.upg"
+    out.parent.mkdir()
+    inputs = [tiny_lossless.path, tuned_lossless.path]
+    before = [tensors.sha256(path) for path in inputs]
+    start = time.monotonic()
+    merge(out, *inputs)
+    duration, good = time.monotonic() - start, tensors.sha256(out)
+    draw, killed, finished = random.Random(9), 0, 0
+    while killed < often(10, 200):
+        out.unlink(missing_ok=True)
+        command = [str(part) for part in (UPG, "merge", *inputs, "-o", out)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(duration * draw.random())
+        process.kill()
+        if process.wait() == -signal.SIGKILL:
+            killed += 1
+        else:
+            finished += 1
+            duration *= 0.95
+            assert out.exists() and finished < 500
+        assert not out.exists() or tensors.sha256(out) == good
+    out.unlink(missing_ok=True)
+    merge(out, *inputs)
+    assert tensors.sha256(out) == good and temporaries(out.parent) == []
     assert [tensors.sha256(path) for path in inputs] == before
