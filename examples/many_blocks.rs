@@ -98,6 +98,7 @@ fn array(dtype: Dtype, elements: u64, block_elems: u32, first_block: u32, codec:
         dtype,
         codec,
         side_block: None,
+        base: None,
         zeros: 0,
         signal: 0.0,
         noise: 0.0,

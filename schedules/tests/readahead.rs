@@ -53,6 +53,7 @@ fn make_image() -> Result<Image> {
             dtype: Dtype::U8,
             codec: Codec::Stored,
             side_block: None,
+            base: None,
             zeros: 0,
             signal: 0.0,
             noise: 0.0,

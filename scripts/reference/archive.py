@@ -8,7 +8,7 @@ from .codecs import decode_block, read_side
 from .common import FormatError, folded, le, naming, need
 from .records import (
     ARRAYS, BITS, BLOCKS, END_MAGIC, EXTENTS, FEATURES, FILES, HEAD_MAGIC, HEAD_SIZE, HEAP,
-    MODELS, NONE, PRIME_SPARSE, SECTIONS, TRAILER_SIZE, check_array, check_block,
+    MODELS, NONE, PRIME_SPARSE, SECTIONS, TRAILER_SIZE, check_array, check_base, check_block,
     check_component, check_ranges, split_arrays, split_blocks, split_directory, split_extents,
     split_files, split_models, split_trailer, those_of, width_of,
 )
@@ -31,6 +31,8 @@ class Upg:
         for i, array in enumerate(self.arrays):
             with naming(f"array {i}"):
                 check_array(array, self.blocks)
+                if array.base:
+                    check_base(array, self.arrays[:i])
         need(self.models, "no model")
         check_ranges("MODELS", self.models, len(self.files))
         check_ranges("FILES", self.files, len(self.extents))
@@ -180,6 +182,15 @@ class Upg:
                     yield from self.array_content(self.arrays[extent.array])
 
     def array_content(self, a):
+        """[4.6] The bytes of an array, block by block."""
+        if a.base == 0:
+            yield from self.decoded(a)
+            return
+        for data, base in zip(self.decoded(a), self.decoded(self.arrays[a.base - 1])):
+            yield bytes(x ^ y for x, y in zip(data, base))
+
+    def decoded(self, a):
+        """What an array's blocks decode to."""
         side = None
         if a.side != NONE:
             with naming(f"side block {a.side}"):

@@ -49,7 +49,7 @@ split_extents = layout("extent", "offset:u64 length:u64 name:ref shape:ref array
 split_arrays = layout("array", """elements:u64 row_len:u64 block_elems:u32 block_count:u32
     first_block:u32 step_bits:u32 dtype:u8 codec:u8 lanes_32:u8 raw_bits:u8 split_shift:u8
     split_bits:u8 grid:u8 flags:u8 classes:u8 log2_states:u8 h0:u16 h1:u16 2 zero_elements:u64
-    sum_w2:f64 sum_error2:f64 side:u32 4""")
+    sum_w2:f64 sum_error2:f64 side:u32 base:u32""")
 split_blocks = layout("block", "offset:u64 length:u32 mode:u8 3 xxh3:u64")
 
 # What is 0 in a record of ARRAYS, by codec [4.6].
@@ -97,6 +97,16 @@ def width_of(array):
 def zero_bits(array):
     """[8] Z"""
     return 8 * width_of(array) - array.split_bits - array.raw_bits
+
+
+def check_base(a, arrays):
+    """[4.6] Of an array that is a difference; `arrays` are those before it."""
+    need(a.codec == LOSSLESS, f"a difference under codec {a.codec}")
+    need(a.base <= len(arrays), "a difference from no array before it")
+    b = arrays[a.base - 1]
+    need(b.base == 0, "a difference from a difference")
+    need((b.elements, b.block_elems, width_of(b)) == (a.elements, a.block_elems, width_of(a)),
+         "a difference from an array of another form")
 
 
 def check_array(a, blocks):

@@ -51,6 +51,8 @@ const MAX_KEPT_SIDE: u64 = 64 << 10;
 thread_local! {
     /// Stored bytes of the block being decoded.
     static STORED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// What a difference is to be applied to.
+    static BASE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Archive {
@@ -182,6 +184,15 @@ impl Archive {
             return Err(Error::Invalid(format!("no block {block} of {} bytes in array {}", out.len(), id.0)));
         }
         self.decode(id, block, out)?;
+        if let Some(base) = array.base {
+            BASE.with_borrow_mut(|bytes| {
+                bytes.try_reserve_exact(out.len().saturating_sub(bytes.len())).map_err(Error::no_memory)?;
+                bytes.resize(out.len(), 0);
+                self.decode(ArrayId(base), block, bytes)?;
+                out.iter_mut().zip(&**bytes).for_each(|(byte, base)| *byte ^= base);
+                Ok(())
+            })?;
+        }
         self.done_with(array.first_block + block);
         Ok(())
     }

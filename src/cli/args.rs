@@ -225,7 +225,8 @@ pub struct Unpack {
 #[command(after_help = "\
 Examples:
   upg merge phi-4.upg qwen3.upg -o models.upg
-  upg merge phi-4.upg tuned=/data/run-7/phi-4.upg -o both.upg")]
+  upg merge phi-4.upg tuned=/data/run-7/phi-4.upg -o both.upg
+  upg merge phi-4.upg tuned=/data/run-7/phi-4.upg -o both.upg --delta phi-4")]
 pub struct Merge {
     /// .upg files; NAME=FILE gives the model in FILE another name
     #[arg(value_name = "[NAME=]FILE", required = true, value_parser = parse_input)]
@@ -234,6 +235,11 @@ pub struct Merge {
     /// Result
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+
+    /// Store tensors as differences to those of this model where that is smaller. Both must be
+    /// stored losslessly
+    #[arg(long, value_name = "MODEL")]
+    pub delta: Option<String>,
 
     /// Replace the result if it exists
     #[arg(long)]

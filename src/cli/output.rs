@@ -124,6 +124,9 @@ pub fn merged(report: &merge::Report) -> String {
         report.shared_blocks,
         display(report.shared_bytes),
     );
+    if report.differences > 0 {
+        let _ = writeln!(out, "  {} arrays are stored as differences", report.differences);
+    }
     for model in &report.models {
         let _ = writeln!(out, "  {}", escape(model));
     }

@@ -108,7 +108,12 @@ fn run_unpack(args: &Unpack) -> Result<ExitCode> {
 }
 
 fn run_merge(args: &Merge) -> Result<ExitCode> {
-    let options = merge::Options { inputs: args.inputs.clone(), output: args.output.clone(), force: args.force };
+    let options = merge::Options {
+        inputs: args.inputs.clone(),
+        output: args.output.clone(),
+        delta: args.delta.clone(),
+        force: args.force,
+    };
     let signal = signals()?;
     let report = match merge::merge(&options, &Bar::new(signal.clone())) {
         Err(Error::Cancelled) => return Ok(interrupted(&signal, "nothing was written")),

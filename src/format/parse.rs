@@ -64,12 +64,24 @@ impl<'a> Parser<'a> {
     }
 
     pub fn arrays(&self) -> Result<Vec<Array>> {
-        self.records(SectionId::Arrays)?
-            .enumerate()
-            .map(|(i, (at, record))| {
-                ArrayInfo::parse(record).map_err(|defect| self.corrupt(format!("array {i}"), at, defect.0))
-            })
-            .collect()
+        let mut arrays: Vec<Array> = Vec::new();
+        for (i, (at, record)) in self.records(SectionId::Arrays)?.enumerate() {
+            let corrupt = |what: &str| self.corrupt(format!("array {i}"), at, what);
+            let array = ArrayInfo::parse(record).map_err(|defect| corrupt(defect.0))?;
+            if let Some(base) = array.base {
+                // One before it, which is itself no difference: decoding takes two steps at most.
+                let base = arrays.get(base as usize).ok_or_else(|| corrupt("difference from no array before it"))?;
+                if base.base.is_some() {
+                    return Err(corrupt("difference from a difference"));
+                }
+                let of = |array: &Array| (array.elements, array.block_elems, array.dtype.bits());
+                if of(base) != of(&array) {
+                    return Err(corrupt("difference from an array of another form"));
+                }
+            }
+            arrays.push(array);
+        }
+        Ok(arrays)
     }
 
     /// Every record is well-formed, inside the file, and fits the array that uses it.

@@ -50,6 +50,9 @@ pub struct ArrayInfo {
     pub codec: Codec,
     /// Record of the side block, for codecs with symbols.
     pub side_block: Option<u32>,
+    /// An array before this one, of elements as wide, as many, and as many per block. What this
+    /// one's blocks decode to is the difference (exclusive or) from it; lossless only.
+    pub base: Option<u32>,
     /// Elements that decode to exactly zero, as counted by the encoder.
     pub zeros: u64,
     /// Sum of squares of the source's elements (prime-sparse).
@@ -136,6 +139,7 @@ impl ArrayInfo {
         put(56, &self.signal.to_le_bytes());
         put(64, &self.noise.to_le_bytes());
         put(72, &self.side_block.unwrap_or(NONE).to_le_bytes());
+        put(76, &self.base.map_or(0, |base| base + 1).to_le_bytes());
         match &self.codec {
             Codec::Stored => put(33, &[0]),
             Codec::Zstd => put(33, &[1]),
@@ -182,6 +186,7 @@ impl ArrayInfo {
             dtype,
             codec,
             side_block,
+            base: u32_at(bytes, 76).checked_sub(1),
             zeros: u64_at(bytes, 48),
             signal: f64::from_bits(u64_at(bytes, 56)),
             noise: f64::from_bits(u64_at(bytes, 64)),
@@ -209,6 +214,10 @@ impl ArrayInfo {
         }
         if !has_symbols && array.row_len != 1 {
             return Err(Defect("row length without rows"));
+        }
+        let is_lossless = matches!(array.codec, Codec::Symbols(SymbolParams { map: SymbolMap::Lossless(_), .. }));
+        if array.base.is_some() && !is_lossless {
+            return Err(Defect("a difference that is not coded losslessly"));
         }
         // Every reserved byte is zero, and every field that the codec does not use.
         if array.to_bytes() != *bytes {

@@ -9,7 +9,7 @@ use upg::codec::params::{PrimeSparse, SymbolMap, SymbolParams, Trellis};
 use upg::dtype::{Dtype, Split};
 use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
 
-use crate::matrix::{Matrix, write_matrix};
+use crate::matrix::{Matrix, add_matrix, tensor_extent, write_matrix};
 
 /// Each file with its name.
 pub fn files() -> Vec<(String, Vec<u8>)> {
@@ -27,7 +27,36 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
         let matrix = |path: &Path| write_matrix(path, &params, Matrix { rows: 3, columns: 35, block_rows: 2 });
         files.push((name.into(), made(&matrix)));
     }
+    files.push(("difference".into(), made(&write_difference)));
     files
+}
+
+fn lossless(dtype: Dtype, shift: u8, bits: u8, raw_bits: u8) -> SymbolParams {
+    SymbolParams {
+        dtype,
+        lanes: 32,
+        raw_bits,
+        classes: 1,
+        row_classes: false,
+        map: SymbolMap::Lossless(Split { shift, bits }),
+    }
+}
+
+/// A matrix, its difference from it, another matrix of that form, and one of another form, in
+/// this order of arrays; all but the last are tensors.
+pub fn write_difference(path: &Path) {
+    let mut writer = ArchiveWriter::create(path).expect("a writer");
+    let matrix = Matrix { rows: 3, columns: 35, block_rows: 2 };
+    let (exponents, upper) = (lossless(Dtype::BF16, 7, 8, 8), lossless(Dtype::BF16, 2, 14, 2));
+    let (base, length) = add_matrix(&mut writer, &exponents, matrix, None);
+    let (difference, _) = add_matrix(&mut writer, &upper, matrix, Some(base));
+    let (other, _) = add_matrix(&mut writer, &exponents, matrix, None);
+    add_matrix(&mut writer, &exponents, Matrix { rows: 2, ..matrix }, None);
+    for (path, array) in [("base", base), ("difference", difference), ("other", other)] {
+        writer.add_file(path, &[tensor_extent(0, length, Dtype::BF16, vec![3, 35], array)]);
+    }
+    writer.add_model("m", "", 0);
+    writer.finish().expect("a file");
 }
 
 fn forms() -> Vec<(&'static str, SymbolParams)> {
@@ -40,14 +69,6 @@ fn forms() -> Vec<(&'static str, SymbolParams)> {
         centroids: false,
     };
     let trellis = Some(Trellis { log2_states: 3, h0: 0o13, h1: 0o4 });
-    let lossless = |dtype, shift, bits, raw_bits| SymbolParams {
-        dtype,
-        lanes: 32,
-        raw_bits,
-        classes: 1,
-        row_classes: false,
-        map: SymbolMap::Lossless(Split { shift, bits }),
-    };
     let sparse = |dtype, raw_bits, classes, params| SymbolParams {
         dtype,
         lanes: 32,
@@ -92,6 +113,7 @@ fn write_bytes(path: &Path, codec: Codec) {
         dtype: Dtype::U8,
         codec,
         side_block: None,
+        base: None,
         zeros: 0,
         signal: 0.0,
         noise: 0.0,

@@ -12,9 +12,10 @@ use upg::codec::params::{PrimeSparse, SymbolMap, SymbolParams, Trellis};
 use upg::dtype::Dtype;
 use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
 use upg::ops::convert::{Columns, GridChoice, Target};
+use upg::ops::merge::{self, Input};
 
 use crate::matrix::{Matrix, write_matrix};
-use crate::support::{Random, Tensor, options, run, safetensors, unpack, write};
+use crate::support::{Random, Silent, Tensor, options, run, safetensors, unpack, write};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -95,6 +96,7 @@ fn bless(directory: &Path) {
         make(name, &|path| write_hooks(path, &hooks));
     }
     make("several-models", &write_several_models);
+    make("differences", &write_differences);
 }
 
 /// A model with everything that the converter treats in its own way: embedding and head
@@ -249,6 +251,46 @@ fn write_hooks(path: &Path, hooks: &Hooks) {
     write_matrix(path, &params, Matrix { rows: 90, columns: 333, block_rows: 40 });
 }
 
+/// A model, and what a little training would make of it, as differences: tensors of every width,
+/// one that is as it was, and one that is quite another.
+fn write_differences(path: &Path) {
+    let source = tempfile::tempdir().expect("a directory");
+    let mut random = Random(21);
+    let tensor = |name: &str, dtype, bytes: &[u8]| -> Tensor {
+        let width = bytes.len() / 6000;
+        assert_eq!(bytes.len(), 6000 * width);
+        (name.into(), dtype, vec![60, 100], bytes.to_vec())
+    };
+    let (mut base, mut tuned) = (Vec::new(), Vec::new());
+    for dtype in ["BF16", "F16", "F32", "F64"] {
+        let before = random.weights(dtype, 6000);
+        let width = before.len() / 6000;
+        let mut after = before.clone();
+        // The lowest byte that matters changes by a few units now and then.
+        let low = if width > 2 { width - 3 } else { 0 };
+        for element in after.chunks_mut(width).step_by(3) {
+            element[low] = element[low].wrapping_add((random.next() % 5) as u8);
+        }
+        base.push(tensor(dtype, dtype, &before));
+        tuned.push(tensor(dtype, dtype, &after));
+    }
+    let same = random.weights("BF16", 6000);
+    base.push(tensor("same", "BF16", &same));
+    tuned.push(tensor("same", "BF16", &same));
+    base.push(tensor("other", "BF16", &random.weights("BF16", 6000)));
+    tuned.push(tensor("other", "BF16", &random.weights("BF16", 6000)));
+    let inputs = [("base", base), ("tuned", tuned)].map(|(name, tensors)| {
+        write(source.path(), &format!("{name}/model.safetensors"), &safetensors(&tensors));
+        let file = source.path().join(format!("{name}.upg"));
+        run(&options(&source.path().join(name), &file, Target::Lossless));
+        Input { file, name: None }
+    });
+    let output = path.to_path_buf();
+    let options = merge::Options { inputs: inputs.into(), output, delta: Some("base".into()), force: false };
+    let report = merge::merge(&options, &Silent).expect("merges");
+    assert_eq!((report.differences, report.shared_arrays), (4, 1));
+}
+
 /// Two models that share an array and stored bytes, with blocks of every mode.
 fn write_several_models(path: &Path) {
     let mut writer = ArchiveWriter::create(path).expect("a writer");
@@ -266,6 +308,7 @@ fn write_several_models(path: &Path) {
         dtype: Dtype::U8,
         codec: Codec::Zstd,
         side_block: None,
+        base: None,
         zeros: 0,
         signal: 0.0,
         noise: 0.0,

@@ -16,6 +16,7 @@ use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
 
 use crate::support::Random;
 
+#[derive(Clone, Copy)]
 pub struct Matrix {
     pub rows: usize,
     pub columns: usize,
@@ -26,7 +27,7 @@ pub struct Matrix {
 pub fn write_matrix(path: &Path, params: &SymbolParams, matrix: Matrix) {
     let mut writer = ArchiveWriter::create(path).expect("a writer");
     let Matrix { rows, columns, .. } = matrix;
-    let (array, length) = add_matrix(&mut writer, params, matrix);
+    let (array, length) = add_matrix(&mut writer, params, matrix, None);
     let extent = tensor_extent(0, length, params.dtype, vec![rows as u64, columns as u64], array);
     writer.add_file("tensor.bin", &[extent]);
     writer.add_model("hooks", "", 0);
@@ -37,10 +38,11 @@ pub fn tensor_extent(offset: u64, length: u64, dtype: Dtype, shape: Vec<u64>, ar
     Extent { offset, length, kind: ExtentKind::Tensor, name: "w".into(), dtype: Some(dtype), shape, array: Some(array) }
 }
 
-/// Adds the blocks and the array of a matrix; returns its number and its bytes.
-pub fn add_matrix(writer: &mut ArchiveWriter, params: &SymbolParams, matrix: Matrix) -> (u32, u64) {
+/// Adds the blocks and the array of a matrix, or of its difference from another; returns its number
+/// and its bytes.
+pub fn add_matrix(writer: &mut ArchiveWriter, params: &SymbolParams, matrix: Matrix, base: Option<u32>) -> (u32, u64) {
     let Matrix { rows, columns, block_rows } = matrix;
-    let mut random = Random(3);
+    let mut random = Random(3 + u64::from(base.is_some()));
     let params = params.validate().expect("valid parameters");
     let sparse = params.prime_sparse();
     let width = params.dtype.width().expect("whole bytes");
@@ -103,6 +105,7 @@ pub fn add_matrix(writer: &mut ArchiveWriter, params: &SymbolParams, matrix: Mat
         dtype: params.dtype,
         codec: Codec::Symbols(params),
         side_block: Some(side_block),
+        base,
         zeros: 0,
         signal: 0.0,
         noise: 0.0,

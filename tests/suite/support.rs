@@ -69,7 +69,7 @@ pub fn write(directory: &Path, path: &str, bytes: &[u8]) {
     fs::write(path, bytes).expect("a file");
 }
 
-struct Silent;
+pub struct Silent;
 
 impl Progress for Silent {
     fn begin(&self, _: u64) {}

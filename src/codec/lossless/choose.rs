@@ -42,18 +42,39 @@ impl Choice {
 
 /// The cheapest way that is known for the type; None if there is none.
 pub fn choose(dtype: Dtype, histogram: &Histogram) -> Option<Choice> {
-    let cheapest =
-        |choices: &mut dyn Iterator<Item = Choice>| choices.min_by(|a, b| a.bits(dtype).total_cmp(&b.bits(dtype)));
-    // Of wide types the lower bits were not counted: zeros are left out if all are.
-    let always_zero = |split: Split| (histogram.trailing_zeros() as u8).min(split.shift);
+    let splits = dtype.splits().iter();
     if dtype.bits() > 16 {
-        return cheapest(&mut dtype.splits().iter().map(|&s| Choice::new(dtype, histogram, s, always_zero(s))));
+        return cheapest(dtype, splits.map(|&split| Choice::new(dtype, histogram, split, zeros(histogram, split))));
     }
-    let whole = cheapest(&mut dtype.splits().iter().map(|&split| Choice::new(dtype, histogram, split, 0)))?;
-    let shortened =
-        cheapest(&mut dtype.splits().iter().flat_map(|&split| {
-            (1..=split.shift).map(move |zero_bits| Choice::new(dtype, histogram, split, zero_bits))
-        }));
+    let whole = cheapest(dtype, splits.clone().map(|&split| Choice::new(dtype, histogram, split, 0)))?;
+    let shortened = splits
+        .flat_map(|&split| (1..=split.shift).map(move |zero_bits| Choice::new(dtype, histogram, split, zero_bits)));
+    let shortened = cheapest(dtype, shortened);
     let pays = |choice: &Choice| choice.bits(dtype) < (1.0 - LEAST_SAVING) * whole.bits(dtype);
     Some(shortened.filter(pays).unwrap_or(whole))
+}
+
+/// The cheapest way to code elements that are differences (exclusive or) between those of two
+/// tensors that are much alike: mostly small numbers, whose upper bits are the field.
+pub fn choose_for_differences(dtype: Dtype, histogram: &Histogram) -> Option<Choice> {
+    let counted = dtype.bits().min(16) as u8;
+    let above = dtype.bits() as u8 - counted;
+    let splits = (0..counted).map(|low| Split { shift: above + low, bits: counted - low });
+    cheapest(
+        dtype,
+        splits.map(|split| {
+            let zero_bits = if above > 0 { zeros(histogram, split) } else { 0 };
+            Choice::new(dtype, histogram, split, zero_bits)
+        }),
+    )
+}
+
+fn cheapest(dtype: Dtype, choices: impl Iterator<Item = Choice>) -> Option<Choice> {
+    choices.min_by(|a, b| a.bits(dtype).total_cmp(&b.bits(dtype)))
+}
+
+/// Bits below a field that are zero in all elements. Of wide types the lower bits were not counted:
+/// they are left out if all are zero.
+fn zeros(histogram: &Histogram, split: Split) -> u8 {
+    (histogram.trailing_zeros() as u8).min(split.shift)
 }

@@ -8,7 +8,7 @@ mod block;
 mod choose;
 
 pub use block::encode;
-pub use choose::{Choice, choose};
+pub use choose::{Choice, choose, choose_for_differences};
 
 use crate::codec::params::{ENTRIES, ESCAPE};
 

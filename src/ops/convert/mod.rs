@@ -27,6 +27,8 @@ use std::time::Instant;
 
 use globset::GlobSet;
 
+pub(crate) use encode::{Encoded, PatternTable, encode};
+pub(crate) use plan::{Coding, Plan};
 pub use report::{Report, TensorReport};
 pub use single::BlockEncoder;
 pub use tree::{SourceFile, SourceKind, SourceTree};

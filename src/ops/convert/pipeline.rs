@@ -231,6 +231,7 @@ fn finish_array(writer: &mut ArchiveWriter, plan: &Plan, first_block: u32, quali
         dtype: plan.dtype,
         codec,
         side_block,
+        base: None,
         zeros: quality.zeros,
         signal: quality.signal,
         noise: quality.noise,

@@ -106,8 +106,18 @@ impl Plan {
 
     /// Bit-exact, by the entropy of the split field; None if it would not pay.
     pub fn lossless(dtype: Dtype, histogram: &Histogram) -> Option<Plan> {
-        let elements = histogram.total();
-        let choice = lossless::choose(dtype, histogram).filter(|_| elements >= LEAST_CODED)?;
+        Plan::exact(dtype, histogram.total(), lossless::choose(dtype, histogram)?)
+    }
+
+    /// The same for differences to elements that are much alike.
+    pub fn difference(dtype: Dtype, histogram: &Histogram) -> Option<Plan> {
+        Plan::exact(dtype, histogram.total(), lossless::choose_for_differences(dtype, histogram)?)
+    }
+
+    fn exact(dtype: Dtype, elements: u64, choice: Choice) -> Option<Plan> {
+        if elements < LEAST_CODED {
+            return None;
+        }
         let raw_bits = choice.raw_bits(dtype);
         let Choice { split, code, .. } = choice;
         let geometry = Geometry::new(dtype, elements);

@@ -4,18 +4,27 @@ use std::collections::HashMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::difference;
 use crate::archive::{Archive, ArchiveWriter};
 use crate::error::{Error, Result};
 use crate::format::{ArrayInfo, BlockMode, BlockRecord};
 use crate::ops::convert::Progress;
 
-/// What was there already.
+/// What was there already, and what became a difference.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shared {
     pub arrays_seen: u64,
     pub arrays: u64,
     pub blocks: u64,
     pub bytes: u64,
+    pub differences: u64,
+}
+
+/// An array of one of the archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub archive: usize,
+    pub array: u32,
 }
 
 /// Copies arrays of some archives into another. Takes about 50 bytes of memory per block.
@@ -28,6 +37,9 @@ pub struct Copier<'a> {
     written: HashMap<u64, Written>,
     /// New arrays, by a hash of all that makes one.
     arrays: HashMap<u64, u32>,
+    /// Arrays that became differences, by a hash of all that makes one: where each came from, and
+    /// its new number.
+    differences: HashMap<u64, (Place, u32)>,
     shared: Shared,
     /// Stored bytes of a block, and of one that may be the same.
     bytes: Vec<u8>,
@@ -50,6 +62,7 @@ impl<'a> Copier<'a> {
             copied,
             written: HashMap::new(),
             arrays: HashMap::new(),
+            differences: HashMap::new(),
             shared: Shared::default(),
             bytes: Vec::new(),
             other: Vec::new(),
@@ -64,18 +77,28 @@ impl<'a> Copier<'a> {
         self.shared
     }
 
-    /// The number in the new archive of an array of archive `i`, copied if it is not there.
-    pub fn array(&mut self, writer: &mut ArchiveWriter, i: usize, number: u32) -> Result<u32> {
-        if let Some(copied) = self.copied[i][number as usize] {
+    pub fn info(&self, place: Place) -> &'a ArrayInfo {
+        &self.archives[place.archive].index().arrays[place.array as usize]
+    }
+
+    pub fn check_cancelled(&self) -> Result<()> {
+        if self.progress.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// The number in the new archive of an array, copied if it is not there.
+    pub fn array(&mut self, writer: &mut ArchiveWriter, place: Place) -> Result<u32> {
+        if let Some(copied) = self.copied[place.archive][place.array as usize] {
             return Ok(copied);
         }
-        let array = &self.archives[i].index().arrays[number as usize];
+        let from = self.info(place);
+        let base = from.base.map(|array| self.array(writer, Place { array, ..place })).transpose()?;
+        let array = &ArrayInfo { base, ..from.clone() };
         let before = self.shared;
         let blocks = array.first_block..array.first_block + array.block_count();
-        let blocks = blocks.map(|record| self.block(writer, i, record)).collect::<Result<Vec<_>>>()?;
-        let side = array.side_block.map(|record| self.block(writer, i, record)).transpose()?;
+        let blocks = blocks.map(|record| self.block(writer, place.archive, record)).collect::<Result<Vec<_>>>()?;
+        let side = array.side_block.map(|record| self.block(writer, place.archive, record)).transpose()?;
         self.shared.arrays_seen += 1;
-        let key = key(array, &blocks, side.as_ref());
+        let key = key(array, blocks.iter().chain(&side));
         let new = match self.arrays.get(&key) {
             Some(&same) if is_same(writer, same, array, &blocks, side.as_ref()) => {
                 // Its blocks count as one.
@@ -85,20 +108,77 @@ impl<'a> Copier<'a> {
             _ => {
                 let first = blocks.iter().map(|&block| writer.add_record(block)).collect::<Vec<_>>();
                 let side_block = side.map(|side| writer.add_record(side));
-                let array = ArrayInfo { first_block: first.first().copied().unwrap_or(0), side_block, ..*array };
-                *self.arrays.entry(key).or_insert(0) = writer.add_array(&array);
-                self.arrays[&key]
+                let first_block = first.first().copied().unwrap_or(0);
+                let new = writer.add_array(&ArrayInfo { first_block, side_block, ..array.clone() });
+                self.arrays.insert(key, new);
+                new
             }
         };
-        self.copied[i][number as usize] = Some(new);
+        self.copied[place.archive][place.array as usize] = Some(new);
         Ok(new)
+    }
+
+    /// The same for an array that may become a difference from another, which is there.
+    pub fn array_beside(&mut self, writer: &mut ArchiveWriter, place: Place, base: Place) -> Result<u32> {
+        if self.copied[place.archive][place.array as usize].is_some() || self.holds_same(place, base)? {
+            return self.array(writer, place);
+        }
+        let key = key(self.info(place), self.records(place).iter());
+        let new = match self.differences.get(&key).copied() {
+            Some((same, new)) if self.holds_same(place, same)? => {
+                self.shared.arrays += 1;
+                new
+            }
+            _ => {
+                let number = self.array(writer, base)?;
+                let Some(new) = difference::write(self, writer, place, base, number)? else {
+                    return self.array(writer, place);
+                };
+                self.shared.differences += 1;
+                self.differences.insert(key, (place, new));
+                new
+            }
+        };
+        self.shared.arrays_seen += 1;
+        self.progress.advance(self.archives[place.archive].index().stored_bytes(place.array));
+        self.copied[place.archive][place.array as usize] = Some(new);
+        Ok(new)
+    }
+
+    /// The records of an array's blocks and of its side block, as if all lay in one place.
+    fn records(&self, place: Place) -> Vec<BlockRecord> {
+        let (array, index) = (self.info(place), self.archives[place.archive].index());
+        let blocks = array.first_block..array.first_block + array.block_count();
+        blocks.chain(array.side_block).map(|i| BlockRecord { offset: 0, ..index.block(i) }).collect()
+    }
+
+    /// Whether two arrays are the same and are stored as the same bytes.
+    fn holds_same(&self, a: Place, b: Place) -> Result<bool> {
+        let info = |place| unplaced(self.info(place)).to_bytes();
+        // Differences may be the same where what they differ from is not.
+        let differs = self.info(a).base.is_some() || self.info(b).base.is_some();
+        if differs || info(a) != info(b) || self.records(a) != self.records(b) {
+            return Ok(false);
+        }
+        // Checksums say that they may be the same, and no more.
+        let numbers = |place: Place| {
+            let array = self.info(place);
+            (array.first_block..array.first_block + array.block_count()).chain(array.side_block)
+        };
+        let (mut bytes, mut other) = (Vec::new(), Vec::new());
+        for (i, j) in numbers(a).zip(numbers(b)) {
+            self.archives[a.archive].read_stored(i, &mut bytes)?;
+            self.archives[b.archive].read_stored(j, &mut other)?;
+            if bytes != other {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The record of a block in the new archive, whose stored bytes are written if none are the same.
     fn block(&mut self, writer: &mut ArchiveWriter, i: usize, record: u32) -> Result<BlockRecord> {
-        if self.progress.cancelled() {
-            return Err(Error::Cancelled);
-        }
+        self.check_cancelled()?;
         let block = self.archives[i].index().block(record);
         if block.mode == BlockMode::Zeros {
             return Ok(block);
@@ -122,14 +202,14 @@ impl<'a> Copier<'a> {
 }
 
 /// Of everything that an array is.
-fn key(array: &ArrayInfo, blocks: &[BlockRecord], side: Option<&BlockRecord>) -> u64 {
+fn key<'r>(array: &ArrayInfo, records: impl Iterator<Item = &'r BlockRecord>) -> u64 {
     let mut all = unplaced(array).to_bytes().to_vec();
-    blocks.iter().chain(side).for_each(|block| all.extend(block.to_bytes()));
+    records.for_each(|record| all.extend(record.to_bytes()));
     xxh3_64(&all)
 }
 
 fn unplaced(array: &ArrayInfo) -> ArrayInfo {
-    ArrayInfo { first_block: 0, side_block: array.side_block.map(|_| 0), ..*array }
+    ArrayInfo { first_block: 0, side_block: array.side_block.map(|_| 0), ..array.clone() }
 }
 
 /// Whether array `number` of the new archive is this one.

@@ -1,9 +1,11 @@
 //! `upg merge`: several archives become one, without coding anything again.
 //!
 //! Each model keeps its name, and has a directory of its own in a mount. What is the same in
-//! several is stored once: blocks with the same stored bytes, and whole arrays.
+//! several is stored once: blocks with the same stored bytes, and whole arrays. Tensors that differ
+//! from those of another model may be stored as differences.
 
 mod blocks;
+mod difference;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -12,9 +14,10 @@ use serde::Serialize;
 
 use crate::archive::{Archive, ArchiveWriter, Existing};
 use crate::error::{Error, Result};
-use crate::format::{Extent, Model, check_component, clash};
+use crate::format::{Extent, ExtentKind, Model, check_component, clash};
 use crate::ops::convert::Progress;
-use blocks::Copier;
+use blocks::{Copier, Place};
+use difference::Base;
 
 /// An archive to be merged.
 #[derive(Debug, Clone)]
@@ -27,6 +30,9 @@ pub struct Input {
 pub struct Options {
     pub inputs: Vec<Input>,
     pub output: PathBuf,
+    /// The model, by its name in the result, that tensors of the others are stored as differences
+    /// to where that is smaller; only those that both store exactly.
+    pub delta: Option<String>,
     pub force: bool,
 }
 
@@ -45,6 +51,8 @@ pub struct Report {
     pub shared_blocks: u64,
     /// Stored bytes that the inputs have together and the result has once.
     pub shared_bytes: u64,
+    /// Arrays that became differences.
+    pub differences: u64,
     pub seconds: f64,
 }
 
@@ -60,9 +68,14 @@ pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let existing = if options.force { Existing::Replace } else { Existing::Keep };
     let mut writer = ArchiveWriter::create(&options.output)?.existing(existing);
     let mut copier = Copier::new(&archives, progress);
+    let base = options.delta.as_deref().map(|delta| base(options, &archives, &names, delta)).transpose()?;
+    // A difference is to what lies before it.
+    for place in base.iter().flat_map(Base::places) {
+        copier.array(&mut writer, place)?;
+    }
     for (i, archive) in archives.iter().enumerate() {
         for (model, name) in archive.models().iter().zip(&names[i]) {
-            copy_model(&mut copier, &mut writer, i, model, name)?;
+            copy_model(&mut copier, &mut writer, base.as_ref(), (i, model), name)?;
         }
     }
     let shared = copier.shared();
@@ -75,23 +88,48 @@ pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
         shared_arrays: shared.arrays,
         shared_blocks: shared.blocks,
         shared_bytes: shared.bytes,
+        differences: shared.differences,
         seconds: start.elapsed().as_secs_f64(),
     })
 }
 
-fn copy_model(copier: &mut Copier, writer: &mut ArchiveWriter, input: usize, model: &Model, name: &str) -> Result<()> {
+fn copy_model(
+    copier: &mut Copier,
+    writer: &mut ArchiveWriter,
+    base: Option<&Base>,
+    (input, model): (usize, &Model),
+    name: &str,
+) -> Result<()> {
     let archive = copier.archive(input);
     let first = writer.next_file();
     for (_, file) in archive.files(model) {
         let copied = archive.extents(file).iter().map(|extent| {
-            let array = extent.array.map(|array| copier.array(writer, input, array)).transpose()?;
-            Ok(Extent { array, ..extent.clone() })
+            let Some(array) = extent.array else { return Ok(extent.clone()) };
+            let place = Place { archive: input, array };
+            let beside = base.filter(|_| extent.kind == ExtentKind::Tensor).and_then(|base| base.tensor(&extent.name));
+            let array = match beside {
+                Some(beside) if beside != place => copier.array_beside(writer, place, beside)?,
+                _ => copier.array(writer, place)?,
+            };
+            Ok(Extent { array: Some(array), ..extent.clone() })
         });
         let extents = copied.collect::<Result<Vec<_>>>()?;
         writer.add_file(&file.path, &extents);
     }
     writer.add_model(name, &model.metadata, first);
     Ok(())
+}
+
+fn base<'a>(options: &Options, archives: &'a [Archive], names: &[Vec<String>], delta: &str) -> Result<Base<'a>> {
+    let found = names.iter().zip(archives).enumerate().find_map(|(i, (names, archive))| {
+        let model = names.iter().position(|name| name == delta)?;
+        Some(Base::new(archives, i, &archive.models()[model]))
+    });
+    found.ok_or_else(|| {
+        let names = names.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let output = options.output.display();
+        Error::Invalid(format!("{output}: no model {delta:?} to take differences from; there are {names}"))
+    })
 }
 
 /// The names of the models of each input: no two the same.

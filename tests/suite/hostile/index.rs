@@ -7,6 +7,7 @@ use upg::dtype::Dtype;
 use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
 
 use super::parts::{ABSENT, ARRAYS, BLOCKS, EXTENTS, FILES, HEAP, MODELS, Parts, index_of, reseal, reseal_trailer};
+use crate::forms::write_difference;
 use crate::matrix::tensor_extent;
 use crate::support::safetensors;
 
@@ -30,6 +31,7 @@ fn valid() -> Vec<u8> {
             dtype: Dtype::U8,
             codec: Codec::Stored,
             side_block: None,
+            base: None,
             zeros: 0,
             signal: 0.0,
             noise: 0.0,
@@ -63,7 +65,7 @@ fn valid() -> Vec<u8> {
 }
 
 pub fn cases() -> Vec<Case> {
-    [ends(), directories(), names(), ranges(), extents(), arrays(), blocks()].concat()
+    [ends(), directories(), names(), ranges(), extents(), arrays(), differences(), blocks()].concat()
 }
 
 /// The valid file with some of its parts changed.
@@ -260,6 +262,27 @@ fn arrays() -> Vec<Case> {
         ("array-lanes-unused", array(34, &[1])),
         ("array-reserved", array(46, &[1])),
         ("array-side-unused", array(72, &[0; 4])),
+    ]
+}
+
+/// A difference is from an array before it that is none itself, and has its form.
+fn differences() -> Vec<Case> {
+    let place = tempfile::tempdir().expect("a directory");
+    let path = place.path().join("difference.upg");
+    write_difference(&path);
+    let file = fs::read(&path).expect("a file");
+    let base = |array: usize, number: u32| {
+        let mut parts = Parts::of(&file);
+        parts.set(ARRAYS, array, 76, &number.to_le_bytes());
+        parts.seal()
+    };
+    vec![
+        ("difference-not-lossless", set(ARRAYS, 1, 76, &[1])),
+        ("difference-from-itself", base(1, 2)),
+        ("difference-from-a-later-array", base(0, 3)),
+        ("difference-from-nothing", base(1, u32::MAX)),
+        ("difference-from-a-difference", base(2, 2)),
+        ("difference-of-another-form", base(3, 1)),
     ]
 }
 

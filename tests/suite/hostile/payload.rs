@@ -204,6 +204,7 @@ fn frame(stored: &[u8]) -> Vec<u8> {
         dtype: Dtype::U8,
         codec: Codec::Zstd,
         side_block: None,
+        base: None,
         zeros: 0,
         signal: 0.0,
         noise: 0.0,
