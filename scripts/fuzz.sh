@@ -43,7 +43,7 @@ for target in "${targets[@]}"; do
     leaks=1
     [ "$target" != convert ] || leaks=0
     ASAN_OPTIONS=detect_leaks=$leaks cargo +nightly fuzz run --features fuzzer "$target" -- \
-        -max_total_time="$seconds" -max_len="${longest[$target]}" -len_control=0 -timeout=60 \
+        -max_total_time="$seconds" -max_len="${longest[$target]}" -len_control=0 -timeout=120 \
         -rss_limit_mb=2048 -print_final_stats=1 "${dictionary[@]}" || status=1
 done
 exit "$status"

@@ -8,7 +8,8 @@ use upg::dtype::Dtype;
 use crate::input::{Input, Random};
 
 const MOST_TENSORS: u8 = 6;
-const MOST_ELEMENTS: usize = 1 << 14;
+/// Of a tensor: enough for it to be stored lossily, few enough for many conversions.
+const MOST_ELEMENTS: usize = 6000;
 
 const NAMES: [&str; 10] = [
     "lm_head.weight",

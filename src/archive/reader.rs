@@ -51,7 +51,7 @@ const MAX_KEPT_SIDE: u64 = 64 << 10;
 thread_local! {
     /// Stored bytes of the block being decoded.
     static STORED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    /// What a difference is to be applied to.
+    /// What a difference is to be applied to: as much as is asked for.
     static BASE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

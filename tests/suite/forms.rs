@@ -11,6 +11,8 @@ use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
 
 use crate::matrix::{Matrix, add_matrix, tensor_extent, write_matrix};
 
+pub const SMALL: Matrix = Matrix { rows: 3, columns: 35, block_rows: 2 };
+
 /// Each file with its name.
 pub fn files() -> Vec<(String, Vec<u8>)> {
     let place = tempfile::tempdir().expect("a directory");
@@ -24,10 +26,10 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
         ("zstd".into(), made(&|path| write_bytes(path, Codec::Zstd))),
     ];
     for (name, params) in forms() {
-        let matrix = |path: &Path| write_matrix(path, &params, Matrix { rows: 3, columns: 35, block_rows: 2 });
+        let matrix = |path: &Path| write_matrix(path, &params, SMALL);
         files.push((name.into(), made(&matrix)));
     }
-    files.push(("difference".into(), made(&write_difference)));
+    files.push(("difference".into(), made(&|path| write_difference(path, &[]))));
     files
 }
 
@@ -42,17 +44,15 @@ fn lossless(dtype: Dtype, shift: u8, bits: u8, raw_bits: u8) -> SymbolParams {
     }
 }
 
-/// A matrix, its difference from it, another matrix of that form, and one of another form, in
-/// this order of arrays; all but the last are tensors.
-pub fn write_difference(path: &Path) {
+/// A matrix and the difference of another from it, both tensors.
+pub fn write_difference(path: &Path, more: &[Matrix]) {
     let mut writer = ArchiveWriter::create(path).expect("a writer");
-    let matrix = Matrix { rows: 3, columns: 35, block_rows: 2 };
     let (exponents, upper) = (lossless(Dtype::BF16, 7, 8, 8), lossless(Dtype::BF16, 2, 14, 2));
-    let (base, length) = add_matrix(&mut writer, &exponents, matrix, None);
-    let (difference, _) = add_matrix(&mut writer, &upper, matrix, Some(base));
-    let (other, _) = add_matrix(&mut writer, &exponents, matrix, None);
-    add_matrix(&mut writer, &exponents, Matrix { rows: 2, ..matrix }, None);
-    for (path, array) in [("base", base), ("difference", difference), ("other", other)] {
+    let (base, length) = add_matrix(&mut writer, &exponents, SMALL, None);
+    let (difference, _) = add_matrix(&mut writer, &upper, SMALL, Some(base));
+    // Of no file.
+    more.iter().for_each(|&matrix| drop(add_matrix(&mut writer, &exponents, matrix, None)));
+    for (path, array) in [("base", base), ("difference", difference)] {
         writer.add_file(path, &[tensor_extent(0, length, Dtype::BF16, vec![3, 35], array)]);
     }
     writer.add_model("m", "", 0);

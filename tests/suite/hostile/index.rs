@@ -7,8 +7,8 @@ use upg::dtype::Dtype;
 use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
 
 use super::parts::{ABSENT, ARRAYS, BLOCKS, EXTENTS, FILES, HEAP, MODELS, Parts, index_of, reseal, reseal_trailer};
-use crate::forms::write_difference;
-use crate::matrix::tensor_extent;
+use crate::forms::{SMALL, write_difference};
+use crate::matrix::{Matrix, tensor_extent};
 use crate::support::safetensors;
 
 type Case = (&'static str, Vec<u8>);
@@ -269,7 +269,7 @@ fn arrays() -> Vec<Case> {
 fn differences() -> Vec<Case> {
     let place = tempfile::tempdir().expect("a directory");
     let path = place.path().join("difference.upg");
-    write_difference(&path);
+    write_difference(&path, &[SMALL, Matrix { rows: 2, ..SMALL }]);
     let file = fs::read(&path).expect("a file");
     let base = |array: usize, number: u32| {
         let mut parts = Parts::of(&file);
