@@ -31,20 +31,32 @@
 //!
 //! `docs/format.md` defines the file, `docs/architecture.md` maps the code.
 
+#![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
+extern crate alloc;
+
 pub mod archive;
+#[cfg(feature = "std")]
 pub mod blocks;
+#[cfg(feature = "std")]
 pub mod cache;
+#[cfg(feature = "std")]
 pub mod cli;
 pub mod codec;
 pub mod dtype;
 pub mod error;
 pub mod format;
+#[cfg(feature = "std")]
 pub mod mount;
+#[cfg(feature = "std")]
 pub mod ops;
+#[cfg(feature = "std")]
 pub mod readahead;
+#[cfg(feature = "std")]
 pub mod shard;
 pub mod source;
+#[cfg(feature = "std")]
 mod sync;
+#[cfg(feature = "std")]
 pub mod vfs;

@@ -77,8 +77,8 @@ struct Source {
 struct OnPurpose;
 
 impl ReadAt for Source {
-    fn name(&self) -> &Path {
-        Path::new("image.upg")
+    fn name(&self) -> &str {
+        "image.upg"
     }
 
     fn size(&self) -> u64 {
