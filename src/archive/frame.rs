@@ -1,5 +1,7 @@
 //! Blocks of small files: each is one zstd frame. The C library decodes it where there is std;
-//! elsewhere the crate ruzstd does, if its feature is chosen.
+//! elsewhere the crate ruzstd does, if its feature is chosen. What is well-formed is the same from
+//! both; of a frame that is damaged, and whose checksum fits all the same, they need not refuse the
+//! same, nor make the same of it.
 
 use crate::error::Defect;
 
@@ -23,7 +25,6 @@ pub fn decode(stored: &[u8], out: &mut [u8]) -> Result<(), Defect> {
     }
     Ok(())
 }
-
 
 /// Returns how many bytes were written.
 #[cfg(feature = "std")]

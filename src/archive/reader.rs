@@ -242,7 +242,9 @@ impl Archive {
             if piece.length as u64 == array.bytes_of_block(piece.block) {
                 return self.decode_block(piece.array, piece.block, to);
             }
-            block.resize(array.bytes_of_block(piece.block) as usize, 0);
+            let length = array.bytes_of_block(piece.block) as usize;
+            block.try_reserve_exact(length.saturating_sub(block.len())).map_err(Error::no_memory)?;
+            block.resize(length, 0);
             self.decode_block(piece.array, piece.block, &mut block)?;
             to.copy_from_slice(&block[piece.skip..piece.skip + piece.length]);
             Ok(())
