@@ -96,9 +96,23 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     exit(101)
 }
 
+/// The toolchain's `alloc` can unwind and names what does that. Nothing does here: a panic ends the
+/// program before.
+mod unwinding {
+    #[unsafe(no_mangle)]
+    extern "C" fn rust_eh_personality() -> ! {
+        super::exit(102)
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn _Unwind_Resume() -> ! {
+        super::exit(102)
+    }
+}
+
 const SPACE: usize = 32 << 20;
 
-/// Memory that is handed out from one end to the other. What was handed out last can be taken back, and
+/// Memory that is handed out from one end to the other. What was handed out last is taken back, and
 /// all of it when nobody has any.
 struct Arena {
     space: UnsafeCell<[u8; SPACE]>,
