@@ -1,11 +1,13 @@
 //! The one error type of the library.
 
-use std::collections::TryReserveError;
-use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use alloc::borrow::ToOwned;
+use alloc::collections::TryReserveError;
+use alloc::string::String;
+use core::fmt;
+#[cfg(feature = "std")]
+use std::{io, path::Path};
 
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub type Result<T, E = Error> = core::result::Result<T, E>;
 
 /// What is wrong with bytes that were decoded, without knowing where they lay.
 ///
@@ -17,14 +19,15 @@ pub struct Defect(pub &'static str);
 /// The place of a defect: file, what lies there, byte offset in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    pub file: PathBuf,
+    /// Its name as messages have it: what is not UTF-8 in a path is replaced.
+    pub file: String,
     pub item: String,
     pub offset: u64,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} at byte {}", self.file.display(), self.item, self.offset)
+        write!(f, "{}: {} at byte {}", self.file, self.item, self.offset)
     }
 }
 
@@ -39,8 +42,8 @@ pub enum Error {
     Truncated { place: Place, what: String },
 
     /// Well-formed, but made by a newer upg or for another purpose.
-    #[error("{}: not supported: {what}", file.display())]
-    Unsupported { file: PathBuf, what: String },
+    #[error("{file}: not supported: {what}")]
+    Unsupported { file: String, what: String },
 
     /// The caller asked for something that cannot be done.
     #[error("{0}")]
@@ -50,43 +53,49 @@ pub enum Error {
     #[error("interrupted")]
     Cancelled,
 
-    #[error("{}: {cause}", file.display())]
-    Io { file: PathBuf, cause: io::Error },
+    /// There is no memory for what was to be read or decoded.
+    #[error("memory for a block: out of memory")]
+    NoMemory,
+
+    #[cfg(feature = "std")]
+    #[error("{file}: {cause}")]
+    Io { file: String, cause: io::Error },
 }
 
 impl Error {
+    #[cfg(feature = "std")]
     pub fn io(file: impl AsRef<Path>, cause: io::Error) -> Error {
-        Error::Io { file: file.as_ref().to_path_buf(), cause }
+        Error::Io { file: file.as_ref().display().to_string(), cause }
     }
 
     /// Where much memory is asked for: one read, or a conversion, must fail in order, and not the
     /// process by a signal.
     pub fn no_memory(_: TryReserveError) -> Error {
-        Error::io("memory for a block", io::ErrorKind::OutOfMemory.into())
+        Error::NoMemory
     }
 
-    pub fn corrupt(file: &Path, item: impl Into<String>, offset: u64, what: impl Into<String>) -> Error {
+    pub fn corrupt(file: &str, item: impl Into<String>, offset: u64, what: impl Into<String>) -> Error {
         Error::Corrupt { place: Place::new(file, item, offset), what: what.into() }
     }
 
-    pub fn truncated(file: &Path, item: impl Into<String>, offset: u64, what: impl Into<String>) -> Error {
+    pub fn truncated(file: &str, item: impl Into<String>, offset: u64, what: impl Into<String>) -> Error {
         Error::Truncated { place: Place::new(file, item, offset), what: what.into() }
     }
 
-    pub fn unsupported(file: &Path, what: impl Into<String>) -> Error {
-        Error::Unsupported { file: file.to_path_buf(), what: what.into() }
+    pub fn unsupported(file: &str, what: impl Into<String>) -> Error {
+        Error::Unsupported { file: file.to_owned(), what: what.into() }
     }
 }
 
 impl Place {
-    pub fn new(file: &Path, item: impl Into<String>, offset: u64) -> Place {
-        Place { file: file.to_path_buf(), item: item.into(), offset }
+    pub fn new(file: &str, item: impl Into<String>, offset: u64) -> Place {
+        Place { file: file.to_owned(), item: item.into(), offset }
     }
 }
 
 impl Defect {
     /// The same defect with its place: `item` names the tensor or structure.
-    pub fn at(self, file: &Path, item: impl Into<String>, offset: u64) -> Error {
+    pub fn at(self, file: &str, item: impl Into<String>, offset: u64) -> Error {
         Error::corrupt(file, item, offset, self.0)
     }
 }

@@ -29,22 +29,65 @@
 //! # Ok::<(), upg::error::Error>(())
 //! ```
 //!
+//! Without the feature `std`, which is on by default, the library needs `core` and `alloc` and
+//! nothing else: no files, no threads. What is left is the decoding core, [`archive`], [`codec`],
+//! [`format`](mod@format), [`source`], [`dtype`] and [`error`]: bytes in, tensors out.
+//!
+//! ```
+//! use upg::archive::Archive;
+//! use upg::error::Error;
+//! use upg::format::ExtentKind;
+//! use upg::source::Memory;
+//!
+//! fn tensor(model: &'static [u8], name: &str) -> Result<Vec<u8>, Error> {
+//!     let archive = Archive::from_source(Box::new(Memory::new("model.upg", model)))?;
+//!     let files = archive.models().iter().flat_map(|model| archive.files(model));
+//!     let mut extents = files.flat_map(|(id, file)| archive.extents(file).iter().map(move |extent| (id, extent)));
+//!     let found = extents.find(|(_, extent)| extent.kind == ExtentKind::Tensor && extent.name == name);
+//!     let (id, extent) = found.ok_or_else(|| Error::Invalid(format!("no tensor {name:?}")))?;
+//!     let mut bytes = vec![0; extent.length as usize];
+//!     archive.read_at(id, extent.offset, &mut bytes)?;
+//!     Ok(bytes)
+//! }
+//!
+//! let golden = include_bytes!("../tests/golden/model-3.2.upg");
+//! assert_eq!(tensor(golden, "lm_head.weight")?.len(), 300 * 256 * 2);
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! Safetensors headers and small files beside the tensors are zstd frames: without `std` the feature
+//! `ruzstd` decodes them, and without either they are [`error::Error::Unsupported`]. Vector code is
+//! used as far as the program is compiled for it (`-C target-feature`). Several threads may still
+//! read at once, but nothing is kept between reads.
+//!
 //! `docs/format.md` defines the file, `docs/architecture.md` maps the code.
 
+#![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
+extern crate alloc;
+
 pub mod archive;
+#[cfg(feature = "std")]
 pub mod blocks;
+#[cfg(feature = "std")]
 pub mod cache;
+#[cfg(feature = "std")]
 pub mod cli;
 pub mod codec;
 pub mod dtype;
 pub mod error;
 pub mod format;
+#[cfg(feature = "std")]
 pub mod mount;
+#[cfg(feature = "std")]
 pub mod ops;
+#[cfg(feature = "std")]
 pub mod readahead;
+#[cfg(feature = "std")]
 pub mod shard;
 pub mod source;
+#[cfg(feature = "std")]
 mod sync;
+#[cfg(feature = "std")]
 pub mod vfs;

@@ -3,7 +3,6 @@
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -78,8 +77,8 @@ struct Source {
 struct OnPurpose;
 
 impl ReadAt for Source {
-    fn name(&self) -> &Path {
-        Path::new("image.upg")
+    fn name(&self) -> &str {
+        "image.upg"
     }
 
     fn size(&self) -> u64 {

@@ -1,14 +1,24 @@
 //! A `.upg` file as a whole: opened and read, or written.
 
+#[cfg(feature = "std")]
 mod decoded;
+mod frame;
+#[cfg_attr(not(feature = "std"), path = "keep_nothing.rs")]
+mod kept;
+#[cfg(feature = "std")]
 mod parallel;
+#[cfg(feature = "std")]
 mod partial;
 mod ranges;
 mod reader;
-mod unread;
+#[cfg(feature = "std")]
+mod stored;
+#[cfg(feature = "std")]
 mod writer;
 
+#[cfg(feature = "std")]
 pub use partial::{Existing, Partial, cannot_write, directory_of};
 pub use ranges::Piece;
 pub use reader::{Archive, ArrayId, FileId, SIDE_BLOCK};
+#[cfg(feature = "std")]
 pub use writer::ArchiveWriter;

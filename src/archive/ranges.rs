@@ -1,6 +1,7 @@
 //! Ranges of presented files, and the blocks that hold them.
 
-use std::ops::Range;
+use alloc::format;
+use core::ops::Range;
 
 use super::reader::{Archive, ArrayId, FileId};
 use crate::error::{Error, Result};

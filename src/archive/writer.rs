@@ -120,7 +120,7 @@ impl ArchiveWriter {
         self.write(&index)?;
         self.write(&trailer.to_bytes())?;
         // What no reader would open must not get a name.
-        Index::parse(&self.path, &trailer, index)?;
+        Index::parse(&self.path.display().to_string(), &trailer, index)?;
         self.out.flush().map_err(|e| cannot_write(&self.path, e))?;
         self.partial.publish(&self.path, self.existing)?;
         Ok(self.offset)

@@ -54,7 +54,7 @@ fn verify(archive: &Archive, threads: usize) -> Result<()> {
     match checked.findings.first() {
         None => Ok(()),
         Some(first) => {
-            let (file, first) = (archive.path().display().to_string(), verify_output::line(first));
+            let (file, first) = (archive.name().to_owned(), verify_output::line(first));
             Err(Wrong { file, findings: checked.findings.len(), first }.into())
         }
     }

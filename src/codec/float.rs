@@ -1,5 +1,7 @@
 //! Between f32 and the bits of the element types that prime-sparse can hold.
 
+use alloc::vec::Vec;
+
 use crate::dtype::Dtype;
 use half::{bf16, f16};
 
@@ -51,6 +53,7 @@ struct Eight {
 }
 
 const NOT_A_NUMBER: u32 = 0x7F;
+const TWO_TO_THE_23: f32 = 8_388_608.0;
 
 impl Eight {
     #[inline(always)]
@@ -61,9 +64,10 @@ impl Eight {
         let rounded = if value.is_nan() {
             NOT_A_NUMBER
         } else if magnitude < least_normal {
-            // Below, all steps are equal; this product is exact.
+            // Below, all steps are equal; this product is exact. The sum rounds it: beyond 2^23
+            // there are no fractions.
             let steps = value.abs() * f32::from_bits((127 + self.bias - 1 + self.mantissa) << 23);
-            steps.round_ties_even() as u32
+            (steps + TWO_TO_THE_23).to_bits() - TWO_TO_THE_23.to_bits()
         } else {
             let shift = 23 - self.mantissa;
             let odd = magnitude >> shift & 1;

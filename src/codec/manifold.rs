@@ -7,6 +7,9 @@
 //! the grid stays almost uniform). The indices are entropy-coded; see
 //! [`crate::codec::entropy`]. `docs/format.md`, section 9, is normative.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 /// Which integers the groups lie at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grid {

@@ -6,19 +6,25 @@
 //! the numbers. *Lossless* codes the exponents with the same coder and keeps the
 //! rest. `docs/format.md` is normative for both.
 
+#[cfg(feature = "std")]
 pub mod encode;
 pub mod entropy;
 pub mod float;
+#[cfg(feature = "std")]
 pub mod histogram;
 pub mod kernel;
 pub mod layout;
+#[cfg(feature = "std")]
 pub mod lossless;
 pub mod manifold;
 pub mod params;
 mod payload;
+#[cfg(feature = "std")]
 pub mod raw;
 pub mod side;
+#[cfg(feature = "std")]
 pub mod sparse;
+#[cfg(feature = "std")]
 pub mod trellis;
 
 use crate::error::Defect;
@@ -60,5 +66,5 @@ pub fn decode_block_on(
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "std"))]
 mod tests;

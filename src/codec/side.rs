@@ -1,5 +1,8 @@
 //! The side block: what all blocks of an array share (`docs/format.md`, 7.1).
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use crate::codec::entropy::alias::AliasTable;
 use crate::codec::entropy::frequencies::Frequencies;
 use crate::codec::params::{ENTRIES, SymbolMap, SymbolParams};
@@ -90,7 +93,7 @@ impl Side {
 }
 
 fn u16s(bytes: &[u8]) -> [u16; ENTRIES] {
-    std::array::from_fn(|i| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]))
+    core::array::from_fn(|i| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]))
 }
 
 fn parse_centroids(bytes: &[u8], contexts: usize) -> Result<Box<[f32; ENTRIES]>, Defect> {

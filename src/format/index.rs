@@ -1,7 +1,9 @@
 //! The index, parsed and checked.
 
-use std::ops::Range;
-use std::path::Path;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::forever_constant::BLOCK_LEN;
 use super::parse::Parser;
@@ -68,7 +70,7 @@ impl Extent {
 
 impl Index {
     /// Parses an index whose checksum has been verified.
-    pub fn parse(file: &Path, trailer: &Trailer, bytes: Vec<u8>) -> Result<Index> {
+    pub fn parse(file: &str, trailer: &Trailer, bytes: Vec<u8>) -> Result<Index> {
         let sections = Sections::parse(file, trailer.index_offset, &bytes)?;
         let features = sections.range(SectionId::Features);
         let at = trailer.index_offset + features.start as u64;

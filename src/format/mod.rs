@@ -16,6 +16,8 @@ mod write;
 pub use forever_constant::{HEADER_LEN, MAX_BLOCK_BYTES, MAX_DIMENSIONS, NONE, TRAILER_LEN, VERSION};
 pub use index::{Array, Extent, FileEntry, Index, Model};
 pub use path::{Clash, check_component, check_path, clash};
-pub use records::{ArrayInfo, BlockMode, BlockRecord, Codec, ExtentKind, snr_db};
+#[cfg(feature = "std")]
+pub use records::snr_db;
+pub use records::{ArrayInfo, BlockMode, BlockRecord, Codec, ExtentKind};
 pub use trailer::{Trailer, check_header, header};
 pub use write::IndexBuilder;

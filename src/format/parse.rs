@@ -1,8 +1,11 @@
 //! From the sections of an index to the structures that it is made of: every number is checked here.
 
-use std::cell::Cell;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::ops::Range;
 
 use super::forever_constant::{
     ARRAY_LEN, BLOCK_LEN, EXTENT_LEN, FILE_LEN, HASH_OF_NOTHING, HEADER_LEN, MAX_DIMENSIONS, MAX_STORED_BYTES,
@@ -16,7 +19,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 
 pub struct Parser<'a> {
-    file: PathBuf,
+    file: &'a str,
     base: u64,
     bytes: &'a [u8],
     sections: &'a Sections,
@@ -27,13 +30,13 @@ pub struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     /// `base`: where the index begins in the file.
-    pub fn new(file: &Path, base: u64, bytes: &'a [u8], sections: &'a Sections) -> Parser<'a> {
+    pub fn new(file: &'a str, base: u64, bytes: &'a [u8], sections: &'a Sections) -> Parser<'a> {
         let heap_left = Cell::new(sections.range(SectionId::Heap).len());
-        Parser { file: file.to_path_buf(), base, bytes, sections, heap_left }
+        Parser { file, base, bytes, sections, heap_left }
     }
 
     fn corrupt(&self, item: impl Into<String>, at: usize, what: impl Into<String>) -> Error {
-        Error::corrupt(&self.file, item, self.base + at as u64, what)
+        Error::corrupt(self.file, item, self.base + at as u64, what)
     }
 
     /// The records of a section with their places in the index.
@@ -59,7 +62,7 @@ impl<'a> Parser<'a> {
 
     fn text(&self, item: &str, at: usize, reference: (u32, u32)) -> Result<String> {
         let bytes = self.heap(item, at, reference)?;
-        let text = std::str::from_utf8(bytes).map_err(|_| self.corrupt(item, at, "text is not UTF-8"))?;
+        let text = core::str::from_utf8(bytes).map_err(|_| self.corrupt(item, at, "text is not UTF-8"))?;
         Ok(text.to_owned())
     }
 

@@ -1,6 +1,9 @@
 //! Names that may appear in a mount (`docs/format.md`, 4.4).
 
-use std::fmt;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 const MAX_COMPONENT: usize = 255;
 const MAX_PATH: usize = 4095;

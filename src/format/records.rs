@@ -122,6 +122,7 @@ impl ArrayInfo {
     }
 
     /// Signal-to-noise ratio in dB as recorded by the encoder; None if exact.
+    #[cfg(feature = "std")]
     pub fn snr_db(&self) -> Option<f64> {
         self.codec.prime_sparse().and_then(|_| snr_db(self.signal, self.noise))
     }
@@ -228,6 +229,7 @@ impl ArrayInfo {
 }
 
 /// Signal-to-noise ratio in dB from sums of squares; None without noise.
+#[cfg(feature = "std")]
 pub fn snr_db(signal: f64, noise: f64) -> Option<f64> {
     (noise > 0.0).then(|| 10.0 * (signal / noise).log10())
 }

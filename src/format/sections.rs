@@ -1,7 +1,9 @@
 //! The section directory of the index (`docs/format.md`, 4.1 and 4.2).
 
-use std::ops::Range;
-use std::path::Path;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::error::{Error, Result};
 
@@ -40,7 +42,7 @@ impl Sections {
     }
 
     /// `base` is the offset of the index in the file, for messages.
-    pub fn parse(file: &Path, base: u64, index: &[u8]) -> Result<Sections> {
+    pub fn parse(file: &str, base: u64, index: &[u8]) -> Result<Sections> {
         let corrupt = |at: usize, what: &str| Error::corrupt(file, "section directory", base + at as u64, what);
         let word = |at: usize| -> Result<u64> {
             let bytes = index.get(at..at + 8).ok_or_else(|| corrupt(at, "the index is too short"))?;
@@ -98,7 +100,7 @@ impl Sections {
 
 /// Refuses a file whose feature bits this version does not know, by name.
 /// Version 1 knows none. `at`: where the names lie in the file.
-pub fn check_features(file: &Path, features: u64, names: &[u8], at: u64) -> Result<()> {
+pub fn check_features(file: &str, features: u64, names: &[u8], at: u64) -> Result<()> {
     if features == 0 {
         return match names {
             [] => Ok(()),

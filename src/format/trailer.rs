@@ -1,6 +1,6 @@
 //! The two fixed ends of a file: header and trailer.
 
-use std::path::Path;
+use alloc::format;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -25,7 +25,7 @@ pub fn header() -> [u8; HEADER_LEN as usize] {
 }
 
 /// Checks the first 16 bytes of a file.
-pub fn check_header(file: &Path, bytes: &[u8; HEADER_LEN as usize]) -> Result<()> {
+pub fn check_header(file: &str, bytes: &[u8; HEADER_LEN as usize]) -> Result<()> {
     if bytes[..8] != MAGIC {
         return Err(Error::corrupt(file, "file header", 0, "this is not a UPG file"));
     }
@@ -36,7 +36,7 @@ pub fn check_header(file: &Path, bytes: &[u8; HEADER_LEN as usize]) -> Result<()
     Ok(())
 }
 
-fn check_version(file: &Path, version: u32) -> Result<()> {
+fn check_version(file: &str, version: u32) -> Result<()> {
     if version != VERSION {
         let what = format!("format version {version} (this upg reads version {VERSION}); a newer upg may read it");
         return Err(Error::unsupported(file, what));
@@ -61,7 +61,7 @@ impl Trailer {
     }
 
     /// Parses the last 64 bytes of a file of `size` bytes.
-    pub fn parse(file: &Path, bytes: &[u8; TRAILER_LEN as usize], size: u64) -> Result<Trailer> {
+    pub fn parse(file: &str, bytes: &[u8; TRAILER_LEN as usize], size: u64) -> Result<Trailer> {
         let at = size.saturating_sub(TRAILER_LEN);
         let corrupt = |what: &str| Error::corrupt(file, "trailer", at, what);
         if bytes[56..] != END_MAGIC {

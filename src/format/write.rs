@@ -1,5 +1,7 @@
 //! Writing an index.
 
+use alloc::vec::Vec;
+
 use super::forever_constant::NONE;
 use super::index::{Extent, FileEntry, Model};
 use super::records::{ArrayInfo, BlockRecord, RawExtent};

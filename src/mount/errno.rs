@@ -12,6 +12,7 @@ pub fn errno(error: &Error) -> Errno {
         | Error::Unsupported { .. }
         | Error::Invalid(_)
         | Error::Cancelled
+        | Error::NoMemory
         | Error::Io { .. } => Errno::EIO,
     }
 }

@@ -67,7 +67,7 @@ pub fn info(archive: &Archive) -> Info {
     let shards = files().filter(|file| file.path.ends_with(".safetensors")).map(|file| file.size).sum::<u64>();
     let size = archive.size() as f64;
     Info {
-        file: archive.path().display().to_string(),
+        file: archive.name().to_owned(),
         file_bytes: archive.size(),
         index_bytes: archive.index().byte_len(),
         blocks: archive.index().block_count() as u64,

@@ -51,7 +51,9 @@ pub fn write_difference(path: &Path, more: &[Matrix]) {
     let (base, length) = add_matrix(&mut writer, &exponents, SMALL, None);
     let (difference, _) = add_matrix(&mut writer, &upper, SMALL, Some(base));
     // Of no file.
-    more.iter().for_each(|&matrix| drop(add_matrix(&mut writer, &exponents, matrix, None)));
+    for &matrix in more {
+        add_matrix(&mut writer, &exponents, matrix, None);
+    }
     for (path, array) in [("base", base), ("difference", difference)] {
         writer.add_file(path, &[tensor_extent(0, length, Dtype::BF16, vec![3, 35], array)]);
     }

@@ -1,6 +1,7 @@
 //! Tests of the library through its public interface. Mounts and clients are
 //! tested in `tests/python`.
 
+mod bare;
 mod bench;
 mod convert;
 mod corruption;

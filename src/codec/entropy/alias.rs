@@ -1,5 +1,8 @@
 //! The alias table: which entry owns a slot, and as which of its occurrences.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::codec::entropy::frequencies::{Frequencies, TOTAL};
 use crate::codec::params::ENTRIES;
 
@@ -81,7 +84,7 @@ impl AliasTable {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -101,7 +104,7 @@ mod tests {
                 for slot in 0..TOTAL {
                     let (entry, occurrence) = table.look_up(slot, context, contexts);
                     prop_assert_eq!(entry / (ENTRIES / contexts), context);
-                    prop_assert!(!std::mem::replace(&mut seen[entry][occurrence as usize], true));
+                    prop_assert!(!core::mem::replace(&mut seen[entry][occurrence as usize], true));
                 }
             }
         }

@@ -11,6 +11,7 @@ pub struct Frequencies(pub [u16; ENTRIES]);
 pub const TOTAL: u32 = 1 << 16;
 
 /// The least frequency of an entry that occurs: the encoder's reciprocals need 2.
+#[cfg(feature = "std")]
 const LEAST: u32 = 2;
 
 impl Frequencies {
@@ -23,7 +24,10 @@ impl Frequencies {
         }
         Ok(self)
     }
+}
 
+#[cfg(feature = "std")]
+impl Frequencies {
     /// The frequencies nearest to `counts` in Kullback-Leibler divergence, up to
     /// rounding: every entry that occurs gets at least 2.
     pub fn from_counts(counts: &[u64; ENTRIES], contexts: usize) -> Frequencies {
@@ -41,6 +45,7 @@ impl Frequencies {
     }
 }
 
+#[cfg(feature = "std")]
 fn normalise(counts: &[u64], out: &mut [u16]) {
     let mut counts = counts.to_vec();
     // A single entry cannot have all 65536, so there are always two.
@@ -71,7 +76,7 @@ fn normalise(counts: &[u64], out: &mut [u16]) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

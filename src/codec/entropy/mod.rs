@@ -3,6 +3,7 @@
 //! in place of a search (`docs/format.md`, 7.5).
 
 pub mod alias;
+#[cfg(feature = "std")]
 pub mod encode;
 pub mod frequencies;
 

@@ -1,5 +1,7 @@
 //! Prime-sparse with column steps or raw bits: the value of each element by itself.
 
+use alloc::vec::Vec;
+
 use super::Job;
 use super::map::{Map, entry_values, largest_level, split_entry};
 use crate::codec::float::to_bits;

@@ -1,5 +1,7 @@
 //! From table entries and raw bits to elements, a step at a time.
 
+use alloc::vec::Vec;
+
 use super::Job;
 use super::raw_bits::RawValue;
 use crate::codec::float::to_bits;
@@ -152,7 +154,7 @@ pub(super) fn entry_values(job: &Job<'_>, params: &PrimeSparse) -> [f32; ENTRIES
         return **centroids;
     }
     let numbers = Levels::new(params.grid, largest_level(0));
-    std::array::from_fn(|entry| {
+    core::array::from_fn(|entry| {
         let (symbol, quantiser, centre) = split_entry(entry as u8, params.trellis.is_some());
         if symbol == ESCAPE {
             return 0.0;

@@ -6,6 +6,15 @@
 //! and benchmarks. A kernel for another instruction set gets a file beside these and
 //! an arm in [`Isa`].
 
+/// Without std: what the program is compiled for. What else the machine has, only its system
+/// could say, which would also have to save those registers.
+#[cfg(all(target_arch = "x86_64", not(feature = "std")))]
+macro_rules! is_x86_feature_detected {
+    ($feature:tt) => {
+        cfg!(target_feature = $feature)
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -18,6 +27,9 @@ mod steps;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 
+use alloc::vec;
+use alloc::vec::Vec;
+#[cfg(feature = "std")]
 use std::sync::OnceLock;
 
 use crate::codec::layout::BlockShape;
@@ -72,7 +84,14 @@ impl Isa {
         }
     }
 
+    /// The one that decodes: the best.
+    #[cfg(not(feature = "std"))]
+    pub fn chosen() -> Isa {
+        Isa::available()[0]
+    }
+
     /// The one that decodes: what `UPG_ISA` names if the machine has it, else the best.
+    #[cfg(feature = "std")]
     pub fn chosen() -> Isa {
         static CHOSEN: OnceLock<Isa> = OnceLock::new();
         *CHOSEN.get_or_init(|| {

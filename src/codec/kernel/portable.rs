@@ -1,6 +1,7 @@
 //! The portable kernel, and the oracle for every other.
 
-use std::hint::select_unpredictable;
+use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 
 use super::general::GeneralMap;
 use super::map::{LosslessMap, Map, TableMap};

@@ -1,6 +1,6 @@
 //! The raw bits of a step, as numbers.
 
-use std::ops::{BitAnd, BitOr, Not};
+use core::ops::{BitAnd, BitOr, Not};
 
 use crate::codec::layout::BlockShape;
 
@@ -40,7 +40,7 @@ macro_rules! raw_value {
             #[inline(always)]
             fn low_bytes<const N: usize>(self) -> [u8; N] {
                 let bytes = u64::from(self).to_le_bytes();
-                std::array::from_fn(|i| bytes[i])
+                core::array::from_fn(|i| bytes[i])
             }
         }
     };

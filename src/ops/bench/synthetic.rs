@@ -288,6 +288,6 @@ impl Outcome {
 fn tensor_of(archive: &Archive) -> Result<(ArrayId, &Array)> {
     let mut extents = archive.index().extents.iter().filter(|extent| extent.kind == ExtentKind::Tensor);
     let id = extents.find_map(|extent| extent.array).map(ArrayId);
-    let id = id.ok_or_else(|| Error::Invalid(format!("{}: no tensor", archive.path().display())))?;
+    let id = id.ok_or_else(|| Error::Invalid(format!("{}: no tensor", archive.name())))?;
     Ok((id, archive.array(id)))
 }

@@ -83,7 +83,7 @@ struct OwnHeader {
 
 /// The header of a shard with these tensors, in this order, and the metadata of another.
 fn header(archive: &Archive, id: FileId, tensors: &[&Extent]) -> Result<Vec<u8>> {
-    let invalid = |what: String| Error::Invalid(format!("{}: {what}", archive.path().display()));
+    let invalid = |what: String| Error::Invalid(format!("{}: {what}", archive.name()));
     let mut end = 0;
     let mut infos = Vec::new();
     for extent in tensors {

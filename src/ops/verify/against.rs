@@ -84,9 +84,9 @@ pub struct Against<'a> {
 
 impl<'a> Against<'a> {
     /// Finds the counterparts. `model`: which of several; else the one that is named as the
-    /// source would be, or the only one.
-    pub fn new(archive: &'a Archive, source: &Path, model: Option<&str>) -> Result<Against<'a>> {
-        let tree = SourceTree::scan(source, Some(archive.path()))?;
+    /// source would be, or the only one. `file`: the archive's path.
+    pub fn new(archive: &'a Archive, file: &Path, source: &Path, model: Option<&str>) -> Result<Against<'a>> {
+        let tree = SourceTree::scan(source, Some(file))?;
         let model = choose(archive, model.unwrap_or(&tree.name), model.is_none())?;
         let mut against = Against {
             archive,
@@ -292,7 +292,7 @@ fn choose<'a>(archive: &'a Archive, name: &str, may_be_sole: bool) -> Result<&'a
     let sole = models.first().filter(|_| may_be_sole && models.len() == 1);
     named.or(sole).ok_or_else(|| {
         let names: Vec<_> = models.iter().map(|model| model.name.as_str()).collect();
-        let file = archive.path().display();
+        let file = archive.name();
         Error::Invalid(format!("{file}: no model {name:?}; choose with --model one of {}", names.join(", ")))
     })
 }

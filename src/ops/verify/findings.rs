@@ -51,6 +51,7 @@ fn what(error: &Error) -> (String, Option<u64>) {
     match error {
         Error::Corrupt { place, what } => (format!("corrupt: {what}, in {}", place.item), Some(place.offset)),
         Error::Truncated { place, what } => (format!("truncated: {what}, in {}", place.item), Some(place.offset)),
+        Error::NoMemory => ("out of memory".to_owned(), None),
         Error::Io { cause, .. } => (cause.to_string(), None),
         other => (other.to_string(), None),
     }

@@ -66,7 +66,8 @@ pub fn verify(options: &Options, progress: &dyn Progress) -> Result<Report> {
         }
         Err(error) => return Err(error),
     };
-    let against = options.against.as_deref().map(|source| Against::new(&archive, source, options.model.as_deref()));
+    let model = options.model.as_deref();
+    let against = options.against.as_deref().map(|source| Against::new(&archive, &options.file, source, model));
     let against = against.transpose()?;
     report.file_bytes = archive.size();
     let checked = check(&archive, options.threads, progress, |array, block, decoded| {

@@ -3,7 +3,7 @@
 //! Indices and trellis states are bytes, all 32 in one register; states of the entropy
 //! coder are 16-bit halves.
 
-use std::arch::x86_64::*;
+use core::arch::x86_64::*;
 
 use super::super::vector::Loop;
 use super::look_up::{Index, Table, Words16, look_up_each, pack, pack_signs, table, widen};
@@ -27,7 +27,7 @@ impl TrellisKind {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub fn advance_table(trellis: Trellis, kind: u8) -> __m256i {
-    let bytes: [u8; 16] = std::array::from_fn(|i| {
+    let bytes: [u8; 16] = core::array::from_fn(|i| {
         let (state, odd) = (i as u16 / 2, i as u16 & 1);
         if kind == TrellisKind::SMALL {
             let next = trellis.next(state, odd) as u8;
@@ -59,7 +59,7 @@ impl Tables {
     #[target_feature(enable = "avx2")]
     pub fn new(alias: &AliasTable, kind: u8) -> Tables {
         let bits = bucket_bits(kind);
-        let bucket: [u16; ENTRIES] = std::array::from_fn(|b| {
+        let bucket: [u16; ENTRIES] = core::array::from_fn(|b| {
             // A threshold of the whole bucket has no bit. But then the alias is the bucket's own
             // entry, not adjusted, so that a threshold of 0 is as good.
             let word = alias.threshold[b] << bits | alias.alias[b] & ((1 << bits) - 1);

@@ -3,8 +3,8 @@
 //! A plane is a byte of each of the 64 numbers; a look-up in it is four shuffles and
 //! three blends for 32 lanes at once. All bytes are in the order that [`pack`] leaves.
 
-use std::arch::asm;
-use std::arch::x86_64::*;
+use core::arch::asm;
+use core::arch::x86_64::*;
 
 use super::super::vector::{both, four};
 use crate::codec::params::ENTRIES;
@@ -19,7 +19,7 @@ pub type Words16 = [__m256i; 2];
 #[inline]
 #[target_feature(enable = "avx2")]
 pub fn plane(bytes: [u8; ENTRIES]) -> Plane {
-    std::array::from_fn(|i| {
+    core::array::from_fn(|i| {
         let part: &[u8] = &bytes[16 * i..][..16];
         // SAFETY: 16 bytes.
         _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(part.as_ptr().cast()) })

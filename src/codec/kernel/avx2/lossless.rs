@@ -1,6 +1,6 @@
 //! Lossless: exponents from a table, all other bits raw.
 
-use std::arch::x86_64::*;
+use core::arch::x86_64::*;
 
 use super::super::Job;
 use super::super::vector::{Loop, Part, fields};

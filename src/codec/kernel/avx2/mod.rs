@@ -15,7 +15,7 @@ mod tables;
 mod take;
 mod values;
 
-use std::arch::x86_64::*;
+use core::arch::x86_64::*;
 
 use super::Job;
 use super::vector::{Form, Loop, Part, form};

@@ -1,6 +1,7 @@
 //! The loop over the steps of a block.
 
-use std::arch::x86_64::*;
+use alloc::vec::Vec;
+use core::arch::x86_64::*;
 
 use super::super::steps::Steps;
 use super::super::vector::{GROUP, Loop, Part, Partial, Raw, STEP, Tail, Whole, Words};
@@ -63,7 +64,7 @@ fn partial_step<const TRELLIS: u8, O: Output>(
         let Some(part) = Part::<Partial<TRELLIS>>::new(step, g) else { break };
         let lanes = spread(part.mask());
         let to = &mut out[O::WIDTH * part.first..][..O::WIDTH * part.active()];
-        let group = std::array::from_mut(group);
+        let group = core::array::from_mut(group);
         // SAFETY: this function has the features. Each of at most 8 groups takes at most 64
         // bytes, of `STEP` = 512.
         unsafe {
@@ -131,7 +132,7 @@ pub unsafe fn run<const G: usize, const N: usize, const TRELLIS: u8, O: Output>(
     let trellis = job.params.trellis().unwrap_or(Trellis { log2_states: 1, h0: 0, h1: 0 });
     let advance = advance_table(trellis, TRELLIS);
     let zero = _mm256_setzero_si256();
-    let mut groups: [Group; G] = std::array::from_fn(|g| {
+    let mut groups: [Group; G] = core::array::from_fn(|g| {
         let half = |states: &[u8]| {
             [0, 1].map(|h| {
                 let states: &[u8] = &states[2 * GROUP * g + 32 * h..][..32];

@@ -1,7 +1,7 @@
 //! Words for the lanes that are short of one, by a shuffle whose control is looked up by
 //! their mask.
 
-use std::arch::x86_64::*;
+use core::arch::x86_64::*;
 
 use super::look_up::Words16;
 

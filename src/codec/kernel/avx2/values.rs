@@ -3,8 +3,8 @@
 //! The order of the multiplications is that of the format, so that every product is
 //! rounded as the portable kernel rounds it.
 
-use std::arch::x86_64::*;
-use std::marker::PhantomData;
+use core::arch::x86_64::*;
+use core::marker::PhantomData;
 
 use super::super::Job;
 use super::super::vector::{Factors, LevelTable, Loop, Part, RowTables, both, four};

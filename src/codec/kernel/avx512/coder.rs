@@ -5,7 +5,7 @@
 //! are handed to the lanes that are short of one by `vpexpandw` (VBMI2), in lane
 //! order, which is the order of the format.
 
-use std::arch::x86_64::*;
+use core::arch::x86_64::*;
 
 use super::super::steps::Steps;
 use super::super::vector::{GROUP, Loop, Part, Partial, Raw, Tail, Whole, Words, advance_table};
@@ -205,7 +205,7 @@ pub unsafe fn run<const G: usize, const TRELLIS: u8, O: Output>(
     let payload = &job.payload;
     let trellis = job.params.trellis().unwrap_or(Trellis { log2_states: 1, h0: 0, h1: 0 });
     let advance = load_aligned(&advance_table(trellis)).map(|half| _mm512_slli_epi16::<5>(half));
-    let mut groups: [Group; G] = std::array::from_fn(|g| {
+    let mut groups: [Group; G] = core::array::from_fn(|g| {
         let half = |states: &[u8]| {
             let states: &[u8] = &states[2 * GROUP * g..][..2 * GROUP];
             // SAFETY: 64 bytes.

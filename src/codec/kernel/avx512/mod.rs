@@ -10,7 +10,7 @@ mod lossless;
 mod tables;
 mod values;
 
-use std::arch::x86_64::*;
+use core::arch::x86_64::*;
 
 use super::Job;
 use super::vector::{Aligned, Form, both, form};

@@ -6,7 +6,7 @@ mod words;
 pub use values::{Aligned, Factors, LevelTable, RowTables, advance_table, fields, halves};
 pub use words::{STEP, Tail, Words};
 
-use std::marker::PhantomData;
+use core::marker::PhantomData;
 
 use super::Job;
 use crate::codec::layout::{BlockShape, Step};

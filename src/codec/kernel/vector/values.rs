@@ -1,5 +1,7 @@
 //! Tables that the vector kernels keep in registers.
 
+use alloc::vec::Vec;
+
 use super::super::Job;
 use super::super::map::{TableMap, lossless_fields};
 use crate::codec::manifold::{CENTRE, TRELLIS_CENTRE, step_factor};
@@ -15,7 +17,7 @@ pub struct Aligned(pub [u16; ENTRIES]);
 /// state is `state / 2 ^ table[entry]`. The entry tells the quantiser and the parity of
 /// the index: the centre is even, and so is the escape.
 pub fn advance_table(trellis: Trellis) -> Aligned {
-    Aligned(std::array::from_fn(|entry| {
+    Aligned(core::array::from_fn(|entry| {
         let entry = entry as u16;
         trellis.next(entry / u16::from(CONTEXT_ENTRIES), entry & 1)
     }))
@@ -81,7 +83,7 @@ impl LevelTable {
             if trellis { 2 * index - quantiser * sign } else { index }
         };
         LevelTable {
-            levels: Aligned(std::array::from_fn(|entry| level(entry) as i16 as u16)),
+            levels: Aligned(core::array::from_fn(|entry| level(entry) as i16 as u16)),
             symbol_bits: if trellis { u16::from(CONTEXT_ENTRIES) - 1 } else { ENTRIES as u16 - 1 },
             odd_zero: trellis.then_some(u16::from(CONTEXT_ENTRIES) + TRELLIS_CENTRE as u16),
         }

@@ -1,7 +1,7 @@
-//! Stored bytes that decoding every block does not look at.
+//! Stored bytes as such: for copies of them, and to check those that no decoding looks at.
 
 use super::reader::{Archive, ArrayId};
-use crate::error::{Error, Result};
+use crate::error::{Defect, Error, Result};
 use crate::format::BlockMode;
 
 impl Archive {
@@ -22,6 +22,29 @@ impl Archive {
         let sides: Vec<Result<()>> = sides.collect();
         let others = read.into_iter().enumerate().filter(|(_, read)| !read).map(|(i, _)| self.check_record(i as u32));
         sides.into_iter().chain(others).filter_map(Result::err)
+    }
+
+    /// Reads a side block and checks it, whether or not anything needs it.
+    fn check_side(&self, id: ArrayId) -> Result<()> {
+        self.side(id).map(|_| ())
+    }
+
+    /// Reads the stored bytes of a block record into `out`, verified.
+    pub fn read_stored(&self, record: u32, out: &mut Vec<u8>) -> Result<()> {
+        let block = self.index.block(record);
+        let at = |defect: Defect| defect.at(self.name(), format!("block record {record}"), block.offset);
+        self.with_stored(&block, at, |stored| {
+            out.clear();
+            out.extend_from_slice(stored);
+            Ok(())
+        })
+    }
+
+    /// Reads the stored bytes of a record and compares their checksum.
+    fn check_record(&self, record: u32) -> Result<()> {
+        let block = self.index.block(record);
+        let at = |defect: Defect| defect.at(self.name(), format!("block record {record}"), block.offset);
+        self.with_stored(&block, at, |_| Ok(()))
     }
 
     /// For each record, whether an array names it.
