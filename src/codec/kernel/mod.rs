@@ -6,13 +6,17 @@
 //! and benchmarks. A kernel for another instruction set gets a file beside these and
 //! an arm in [`Isa`].
 
-/// Without std: what the program is compiled for. What else the machine has, only its system
-/// could say, which would also have to save those registers.
+/// Whether the machine has all of these.
+#[cfg(all(target_arch = "x86_64", feature = "std"))]
+macro_rules! machine_has {
+    ($($feature:tt),*) => { $(is_x86_feature_detected!($feature))&&* };
+}
+
+/// Without std: whether the program is compiled for them. What else the machine has, only its
+/// system could say, which would also have to save those registers.
 #[cfg(all(target_arch = "x86_64", not(feature = "std")))]
-macro_rules! is_x86_feature_detected {
-    ($feature:tt) => {
-        cfg!(target_feature = $feature)
-    };
+macro_rules! machine_has {
+    ($($feature:tt),*) => { cfg!(all($(target_feature = $feature),*)) };
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -26,14 +26,14 @@ use run::{Output, run};
 
 /// Whether this machine can run the kernel.
 pub fn is_available() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") && is_x86_feature_detected!("f16c")
+    machine_has!("avx2", "popcnt", "f16c")
 }
 
 /// Decodes a block that [`form`] covers, on a machine where [`is_available`].
 pub fn decode(job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
     let form = form(job).filter(|_| is_available());
     let form = form.ok_or(Defect("the AVX2 kernel does not cover this block"))?;
-    // SAFETY: the features were detected.
+    // SAFETY: the machine has the features.
     unsafe {
         match (form, job.params.prime_sparse(), job.params.dtype) {
             (Form::Table16, Some(p), _) => lanes(job, &tables::Table16::new(job, p), out),

@@ -21,18 +21,14 @@ use coder::Output;
 
 /// Whether this machine can run the kernel.
 pub fn is_available() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vbmi2")
-        && is_x86_feature_detected!("popcnt")
+    machine_has!("avx512f", "avx512bw", "avx512vl", "avx512vbmi2", "popcnt")
 }
 
 /// Decodes a block that [`form`] covers, on a machine where [`is_available`].
 pub fn decode(job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
     let form = form(job).filter(|_| is_available());
     let form = form.ok_or(Defect("the AVX-512 kernel does not cover this block"))?;
-    // SAFETY: the features were detected.
+    // SAFETY: the machine has the features.
     unsafe {
         match (form, job.params.prime_sparse(), job.params.dtype) {
             (Form::Table16, Some(p), _) => lanes(job, &tables::Table16::new(job, p), out),
