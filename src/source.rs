@@ -31,6 +31,11 @@ pub trait ReadAt: Send + Sync {
 
     /// Reads come in no order: fetch what they ask for, and nothing else.
     fn fetch_no_more_than_asked(&self) {}
+
+    /// What to call the place of a byte in messages: a file, and the offset there.
+    fn locate(&self, offset: u64) -> (&str, u64) {
+        (self.name(), offset)
+    }
 }
 
 /// A file that is bytes in memory: a `Vec`, or a slice of what lies there already.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::decoded::Decoded;
 use super::reader::{Archive, ArrayId};
 use crate::codec::side::Side;
-use crate::format::{Index, TRAILER_LEN};
+use crate::format::Index;
 
 /// Side blocks up to this size stay in memory once parsed, together as many bytes as the
 /// file has: many arrays may name one side block.
@@ -69,21 +69,17 @@ impl Archive {
         self.kept.decoded = Some(Decoded::new(self.index.block_count()));
         // Else it would bring in parts of neighbours that nobody decodes.
         self.source.fetch_no_more_than_asked();
-        self.source.will_not_need(self.index_offset()..self.size());
+        self.source.will_not_need(self.index_offset..self.size());
     }
 
     /// Stored bytes of a block have served their purpose.
     pub(super) fn done_with(&self, record: u32) {
         if let Some(decoded) = &self.kept.decoded {
             let mut range = decoded.mark(record, |i| self.index.block(i));
-            if range.end == self.index_offset() {
+            if range.end == self.index_offset {
                 range.end = self.size();
             }
             self.source.will_not_need(range);
         }
-    }
-
-    fn index_offset(&self) -> u64 {
-        self.size() - TRAILER_LEN - self.index.byte_len()
     }
 }

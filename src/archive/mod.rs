@@ -14,6 +14,8 @@ mod reader;
 #[cfg(feature = "std")]
 mod stored;
 #[cfg(feature = "std")]
+mod union;
+#[cfg(feature = "std")]
 mod writer;
 
 #[cfg(feature = "std")]

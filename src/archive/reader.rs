@@ -35,7 +35,10 @@ pub struct ArrayId(pub u32);
 pub struct Archive {
     pub(super) source: Box<dyn ReadAt>,
     pub(super) index: Index,
-    index_checksum: u64,
+    pub(super) index_offset: u64,
+    pub(super) index_checksum: u64,
+    /// Whether a model is shown in a directory of its own, even if it is the only one.
+    pub(super) names_models: bool,
     pub(super) kept: Kept,
 }
 
@@ -88,12 +91,26 @@ impl Archive {
         }
         let index = Index::parse(file, &trailer, index)?;
         let kept = Kept::new(&index, size);
-        Ok(Archive { source, index, index_checksum: trailer.index_checksum, kept })
+        let names_models = index.models.len() > 1;
+        let (index_offset, index_checksum) = (trailer.index_offset, trailer.index_checksum);
+        Ok(Archive { source, index, index_offset, index_checksum, names_models, kept })
     }
 
     /// Of the index, with the checksums of all blocks in it: it tells an archive from others.
     pub fn index_checksum(&self) -> u64 {
         self.index_checksum
+    }
+
+    /// Whether each model is shown in a directory with its name; else the files of the only one
+    /// are shown without.
+    pub fn names_models(&self) -> bool {
+        self.names_models
+    }
+
+    /// The error that stored bytes are wrong.
+    pub(super) fn defect(&self, defect: Defect, item: String, offset: u64) -> Error {
+        let (file, offset) = self.source.locate(offset);
+        defect.at(file, item, offset)
     }
 
     /// What messages call the file.
@@ -167,7 +184,7 @@ impl Archive {
     fn decode(&self, id: ArrayId, block: u32, out: &mut [u8]) -> Result<()> {
         let array = self.array(id);
         let record = self.index.block(array.first_block + block);
-        let at = |defect: Defect| defect.at(self.name(), self.describe(id, block), record.offset);
+        let at = |defect: Defect| self.defect(defect, self.describe(id, block), record.offset);
         match (record.mode, &array.codec) {
             (BlockMode::Zeros, _) => {
                 out.fill(0);
@@ -204,7 +221,7 @@ impl Archive {
         if record.mode != BlockMode::Coded || array.codec.symbols().is_none() {
             return Ok(None);
         }
-        let at = |defect: Defect| defect.at(self.name(), self.describe(id, block), record.offset);
+        let at = |defect: Defect| self.defect(defect, self.describe(id, block), record.offset);
         let side = self.side(id)?;
         let stored = self.with_stored(&record, at, |stored| Ok(stored.to_vec()))?;
         Ok(Some((stored, side)))
@@ -238,7 +255,7 @@ impl Archive {
         let record = self.index.block(number);
         let at = |defect: Defect| {
             let item = self.describe(id, 0).replace("block 0", SIDE_BLOCK);
-            defect.at(self.name(), item, record.offset)
+            self.defect(defect, item, record.offset)
         };
         let side = self.with_stored(&record, at, |stored| Side::parse(params, array.row_len as usize, stored))?;
         let side = self.kept.keep_side(id, side, u64::from(record.length));

@@ -32,7 +32,7 @@ impl Archive {
     /// Reads the stored bytes of a block record into `out`, verified.
     pub fn read_stored(&self, record: u32, out: &mut Vec<u8>) -> Result<()> {
         let block = self.index.block(record);
-        let at = |defect: Defect| defect.at(self.name(), format!("block record {record}"), block.offset);
+        let at = |defect: Defect| self.defect(defect, format!("block record {record}"), block.offset);
         self.with_stored(&block, at, |stored| {
             out.clear();
             out.extend_from_slice(stored);
@@ -43,7 +43,7 @@ impl Archive {
     /// Reads the stored bytes of a record and compares their checksum.
     fn check_record(&self, record: u32) -> Result<()> {
         let block = self.index.block(record);
-        let at = |defect: Defect| defect.at(self.name(), format!("block record {record}"), block.offset);
+        let at = |defect: Defect| self.defect(defect, format!("block record {record}"), block.offset);
         self.with_stored(&block, at, |_| Ok(()))
     }
 

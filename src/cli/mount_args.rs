@@ -11,10 +11,12 @@ use crate::mount::KernelReadahead;
 /// Show a .upg file as the files of its model: safetensors are decompressed as
 /// they are read.
 #[derive(Debug, Parser)]
-#[command(name = "upg-mount", version, after_help = format!("\
+#[command(name = "upg-mount", version, override_usage = "upg-mount [OPTIONS] <FILE>... <MOUNTPOINT>", after_help = format!("\
 Examples:
   upg-mount phi-4.upg /mnt/phi4                mount, and return when it answers
   upg-mount phi-4.upg /mnt/phi4 -f             stay in the foreground
+  upg-mount phi-4.upg qwen3.upg /mnt/models    several: each model in a directory of its own
+  upg-mount models /mnt/models                 all .upg files in the directory models
   upg-mount -u /mnt/phi4                       unmount
   getfattr -d -m user.upg /mnt/phi4            what cache and decoder have done
 
@@ -23,16 +25,13 @@ with -f; UPG_LOG=debug makes it longer.
 
 {EXIT_CODES}"))]
 pub struct MountArgs {
-    /// The .upg file
-    #[arg(required_unless_present_any = ["unmount", "watch_connection"])]
-    pub file: Option<PathBuf>,
-
-    /// An existing directory
-    #[arg(required_unless_present_any = ["unmount", "watch_connection"])]
-    pub mountpoint: Option<PathBuf>,
+    /// .upg files, or a directory with some, and behind them an existing directory to show them in
+    #[arg(value_names = ["FILE", "MOUNTPOINT"], required_unless_present_any = ["unmount", "watch_connection"])]
+    #[arg(num_args = 2..)]
+    pub paths: Vec<PathBuf>,
 
     /// Unmount this
-    #[arg(short, long, value_name = "MOUNTPOINT", conflicts_with_all = ["file", "mountpoint"])]
+    #[arg(short, long, value_name = "MOUNTPOINT", conflicts_with = "paths")]
     pub unmount: Option<PathBuf>,
 
     /// Stay in the foreground

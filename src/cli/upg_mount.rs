@@ -1,6 +1,6 @@
 //! The program `upg-mount`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use clap::Parser;
 use super::mount_args::MountArgs;
 use super::progress::Bar;
 use super::upg::{WRONG, cores};
-use super::{output, verify_output};
+use super::{images, output, verify_output};
 use crate::archive::Archive;
-use crate::mount::{self, MountOptions, Owner, Role, Unmounted};
+use crate::mount::{self, MountOptions, Role, Unmounted};
 use crate::ops::verify;
 
 /// Of either kind, unless asked: more than any transport keeps busy, and each has buffers of up
@@ -24,10 +24,10 @@ pub fn main() -> ExitCode {
     if let Some(connection) = args.watch_connection {
         return if mount::watch(connection).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let result = match (&args.unmount, &args.file, &args.mountpoint) {
-        (Some(mountpoint), _, _) => unmount(mountpoint),
-        (None, Some(file), Some(mountpoint)) => mount(&args, file, mountpoint),
-        // clap has made sure that both are there.
+    let result = match (&args.unmount, args.paths.split_last()) {
+        (Some(mountpoint), _) => unmount(mountpoint),
+        (None, Some((mountpoint, files))) => mount(&args, files, mountpoint),
+        // clap has made sure that there are some.
         _ => Ok(()),
     };
     match result {
@@ -68,16 +68,15 @@ fn unmount(mountpoint: &Path) -> Result<()> {
     Ok(())
 }
 
-fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
+fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
     let inherited = mount::inherited_descriptors();
     // Everything that can be wrong is found before anything is mounted, and
     // the image is open before it: the daemon never touches its own mount.
     mount::keep_heap_small();
-    let mut archive = Archive::open(file)?;
+    let (mut archive, owners) = images::open(files)?;
     if args.drop_compressed {
         archive.let_go_of_decoded();
     }
-    let owner = Owner::of(&std::fs::metadata(file).with_context(|| file.display().to_string())?);
     if args.verify {
         verify(&archive, cores())?;
     }
@@ -95,7 +94,7 @@ fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
 
     if args.foreground {
         mount::init_log(args.log_file.as_deref(), false)?;
-        return Ok(mount::serve(archive, owner, &options, || ())?);
+        return Ok(mount::serve(archive, owners, &options, || ())?);
     }
     let log_file = args.log_file.as_deref().map(std::path::absolute).transpose()?;
     match mount::daemonise(&inherited)? {
@@ -111,7 +110,7 @@ fn mount(args: &MountArgs, file: &Path, mountpoint: &Path) -> Result<()> {
         Role::Child(daemon) => {
             let mut daemon = Some(daemon);
             let served = mount::init_log(log_file.as_deref(), true).and_then(|()| {
-                mount::serve(archive, owner, &options, || daemon.take().into_iter().for_each(|daemon| daemon.ready()))
+                mount::serve(archive, owners, &options, || daemon.take().into_iter().for_each(|daemon| daemon.ready()))
             });
             if let (Err(error), Some(daemon)) = (&served, daemon) {
                 daemon.failed(&error.to_string());

@@ -46,6 +46,16 @@ pub enum Clash {
     Case(String, String),
 }
 
+impl Clash {
+    /// The paths that clash.
+    pub fn names(&self) -> [&String; 2] {
+        match self {
+            Clash::Twice(a) => [a, a],
+            Clash::Directory(a, b) | Clash::Case(a, b) => [a, b],
+        }
+    }
+}
+
 impl fmt::Display for Clash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

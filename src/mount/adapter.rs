@@ -5,13 +5,11 @@
 //! and the reply, dropped on the way out, sends EIO.
 
 use std::ffi::OsStr;
-use std::fs::Metadata;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
@@ -21,6 +19,7 @@ use fuser::{
 
 use super::errno::errno;
 use super::options::MountOptions;
+use super::owner::Owners;
 use super::reply;
 use super::xattr;
 use crate::vfs::{Attributes, Vfs};
@@ -40,7 +39,7 @@ const LARGEST_READ: usize = 16 << 20;
 
 pub struct Adapter {
     vfs: Arc<Vfs>,
-    owner: Owner,
+    owners: Owners,
     refuse_direct: bool,
     /// Zeros to answer with in place of content, if wanted.
     null: Option<Vec<u8>>,
@@ -50,56 +49,38 @@ pub struct Adapter {
     _alive: Sender<()>,
 }
 
-/// Whose the presented files are, and who may read them: those who own the `.upg` file, and may
-/// read it.
-#[derive(Debug, Clone, Copy)]
-pub struct Owner {
-    pub uid: u32,
-    pub gid: u32,
-    /// Who may read it, as in a mode.
-    pub readable: u16,
-    /// When the `.upg` file was last changed; the mount's files never change.
-    pub modified: SystemTime,
-}
-
-impl Owner {
-    pub fn of(image: &Metadata) -> Owner {
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(image.mtime().max(0) as u64);
-        Owner { uid: image.uid(), gid: image.gid(), readable: image.mode() as u16 & 0o444, modified }
-    }
-}
-
 impl Adapter {
     /// The receiver of `alive` hears when the session is over; `device` is to be /dev/fuse
     /// before that begins.
     pub fn new(
         vfs: Arc<Vfs>,
-        owner: Owner,
+        owners: Owners,
         options: &MountOptions,
         device: Arc<OnceLock<OwnedFd>>,
         alive: Sender<()>,
     ) -> Adapter {
         let null = options.null.then(|| vec![0; LARGEST_READ]);
-        Adapter { vfs, owner, refuse_direct: options.refuse_direct, null, device, _alive: alive }
+        Adapter { vfs, owners, refuse_direct: options.refuse_direct, null, device, _alive: alive }
     }
 
     fn attr(&self, a: &Attributes) -> FileAttr {
+        let owner = self.owners.of(self.vfs.model(a.ino));
         FileAttr {
             ino: INodeNo(a.ino),
             size: a.size,
             // du shows what the model costs on the disk. A file of 0 blocks would
             // be a hole to tar -S and cp --sparse.
             blocks: if a.directory { 0 } else { a.stored.div_ceil(512).max(1) },
-            atime: self.owner.modified,
-            mtime: self.owner.modified,
-            ctime: self.owner.modified,
-            crtime: self.owner.modified,
+            atime: owner.modified,
+            mtime: owner.modified,
+            ctime: owner.modified,
+            crtime: owner.modified,
             kind: if a.directory { FileType::Directory } else { FileType::RegularFile },
             // A directory that can be read can be searched.
-            perm: self.owner.readable | if a.directory { self.owner.readable >> 2 } else { 0 },
+            perm: owner.readable | if a.directory { owner.readable >> 2 } else { 0 },
             nlink: a.links,
-            uid: self.owner.uid,
-            gid: self.owner.gid,
+            uid: owner.uid,
+            gid: owner.gid,
             rdev: 0,
             blksize: BLOCK_SIZE,
             flags: 0,

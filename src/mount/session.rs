@@ -11,9 +11,10 @@ use fuser::Session;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use super::adapter::{Adapter, Owner};
+use super::adapter::Adapter;
 use super::kernel_readahead;
 use super::options::MountOptions;
+use super::owner::Owners;
 use super::page_cache::KernelPages;
 use super::privileges;
 use super::unmount::{OwnMount, Unmounted};
@@ -41,7 +42,7 @@ pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf> {
 /// Mounts the archive and serves it until it is unmounted. `ready` is called
 /// once the kernel and we agree; requests are answered from then on. The process gives up the
 /// rights that this does not take, and must have one thread.
-pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl FnOnce()) -> Result<()> {
+pub fn serve(archive: Archive, owners: Owners, options: &MountOptions, ready: impl FnOnce()) -> Result<()> {
     privileges::keep_what_mounting_takes()?;
     let vfs = Arc::new(Vfs::new(archive, options.cache_size, options.decoders)?);
     let mountpoint = &options.mountpoint;
@@ -53,7 +54,7 @@ pub fn serve(archive: Archive, owner: Owner, options: &MountOptions, ready: impl
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(failed)?;
     let (alive, over) = channel();
     let device = Arc::new(OnceLock::new());
-    let adapter = Adapter::new(vfs.clone(), owner, options, device.clone(), alive);
+    let adapter = Adapter::new(vfs.clone(), owners, options, device.clone(), alive);
     let session = Session::new(adapter, mountpoint, &options.config()).map_err(failed)?;
     let duplicate = || session.as_fd().try_clone_to_owned().map_err(failed);
     let connection = duplicate()?;

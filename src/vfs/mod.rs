@@ -50,7 +50,7 @@ thread_local! {
 impl Vfs {
     /// `decoders`: threads that decode ahead of readers; none if 0.
     pub fn new(archive: Archive, cache_capacity: u64, decoders: usize) -> Result<Vfs> {
-        let tree = Tree::new(archive.index());
+        let tree = Tree::new(archive.index(), archive.names_models());
         let blocks = Arc::new(Blocks::new(archive, cache_capacity));
         let readahead = Readahead::new(blocks.clone(), decoders)?;
         Ok(Vfs {
@@ -144,6 +144,12 @@ impl Vfs {
             .children(node, position.saturating_sub(2))
             .map(move |(next, child, name)| (2 + next, child.ino(), nodes.file(child).is_none(), name));
         Some(dots.into_iter().filter(move |&(next, ..)| next > position).chain(children))
+    }
+
+    /// The number of the model that a file or directory is part of; None for a directory of models.
+    pub fn model(&self, ino: Ino) -> Option<usize> {
+        let nodes = self.nodes();
+        nodes.node(ino).and_then(|node| nodes.model(node))
     }
 
     pub fn file(&self, ino: Ino) -> Option<FileId> {

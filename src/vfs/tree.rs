@@ -18,11 +18,12 @@ const DEPTH_BITS: u32 = 12;
 
 pub struct Tree {
     /// Numbers of the files, and behind those of models that have none, in the order of the
-    /// components of their paths. The files of a sole model lie at the root, those of several
-    /// models each in a directory with the model's name.
+    /// components of their paths.
     leaves: Vec<u32>,
     /// Bytes in the `.upg` file of all before each, and of all.
     stored: Vec<u64>,
+    /// Whether each model has a directory with its name.
+    named: bool,
 }
 
 /// The directory or file that the first `depth` components of a leaf's path are; of a directory,
@@ -41,12 +42,14 @@ pub struct Nodes<'a> {
 }
 
 impl Tree {
-    pub fn new(index: &Index) -> Tree {
+    /// `named`: each model is in a directory with its name; else there is one model, and its files
+    /// lie at the root.
+    pub fn new(index: &Index, named: bool) -> Tree {
         let files = index.files.len();
         let empty = index.models.iter().enumerate().filter(|(_, model)| model.files.is_empty());
-        let empty = empty.filter(|_| index.models.len() > 1).map(|(i, _)| files + i);
+        let empty = empty.filter(|_| named).map(|(i, _)| files + i);
         let mut leaves: Vec<u32> = (0..files).chain(empty).map(|leaf| leaf as u32).collect();
-        leaves.sort_unstable_by(|&a, &b| components(index, a).cmp(components(index, b)));
+        leaves.sort_unstable_by(|&a, &b| components(index, named, a).cmp(components(index, named, b)));
         let sizes = leaves.iter().map(|&leaf| file(index, leaf).map_or(0, |file| index.stored_bytes_of_file(file)));
         let mut stored = Vec::with_capacity(leaves.len() + 1);
         stored.push(0);
@@ -54,7 +57,7 @@ impl Tree {
             *sum = sum.saturating_add(size);
             Some(*sum)
         }));
-        Tree { leaves, stored }
+        Tree { leaves, stored, named }
     }
 
     pub fn with<'a>(&'a self, index: &'a Index) -> Nodes<'a> {
@@ -66,7 +69,7 @@ impl Tree {
         let mut inodes = vec![ROOT; index.files.len()];
         for (i, &leaf) in self.leaves.iter().enumerate() {
             if let Some(inode) = inodes.get_mut(leaf as usize) {
-                *inode = Node { leaf: i, depth: components(index, leaf).count() }.ino();
+                *inode = Node { leaf: i, depth: components(index, self.named, leaf).count() }.ino();
             }
         }
         inodes
@@ -101,6 +104,12 @@ impl<'a> Nodes<'a> {
         (node.depth == self.components(node.leaf).count()).then_some(FileId(leaf))
     }
 
+    /// The number of the model that it is part of; None for a directory of models.
+    pub fn model(&self, node: Node) -> Option<usize> {
+        let leaf = self.tree.leaves.get(node.leaf).filter(|_| node.depth > 0 || !self.tree.named);
+        leaf.map(|&leaf| model_of(self.index, leaf as usize))
+    }
+
     /// Bytes in the `.upg` file: of a directory, those of all that it holds.
     pub fn stored(&self, node: Node) -> u64 {
         let leaves = self.leaves(node);
@@ -112,13 +121,13 @@ impl<'a> Nodes<'a> {
         let depth = node.depth.saturating_sub(1);
         let before = &self.tree.leaves[..node.leaf];
         let path = || self.components(node.leaf).take(depth);
-        let leaf = before.partition_point(|&leaf| components(self.index, leaf).take(depth).lt(path()));
+        let leaf = before.partition_point(|&leaf| components(self.index, self.tree.named, leaf).take(depth).lt(path()));
         Node { leaf, depth }
     }
 
     pub fn child(&self, node: Node, name: &str) -> Option<Node> {
         let leaves = self.leaves(node);
-        let component = |leaf| components(self.index, leaf).nth(node.depth);
+        let component = |leaf| components(self.index, self.tree.named, leaf).nth(node.depth);
         let leaf = leaves.start + self.tree.leaves[leaves].partition_point(|&leaf| component(leaf) < Some(name));
         let found = Node { leaf, depth: node.depth + 1 };
         let leaf = *self.tree.leaves.get(leaf)?;
@@ -167,7 +176,7 @@ impl<'a> Nodes<'a> {
             near *= 2;
         }
         let path = || self.components(node.leaf).take(node.depth);
-        let inside = |&leaf: &u32| components(self.index, leaf).take(node.depth).eq(path());
+        let inside = |&leaf: &u32| components(self.index, self.tree.named, leaf).take(node.depth).eq(path());
         start + rest[..near.min(rest.len())].partition_point(inside)
     }
 
@@ -177,7 +186,7 @@ impl<'a> Nodes<'a> {
     }
 
     fn components(&self, leaf: usize) -> impl Iterator<Item = &'a str> + use<'a> {
-        components(self.index, self.tree.leaves[leaf])
+        components(self.index, self.tree.named, self.tree.leaves[leaf])
     }
 }
 
@@ -185,15 +194,17 @@ fn file(index: &Index, leaf: u32) -> Option<&FileEntry> {
     index.files.get(leaf as usize)
 }
 
-fn components(index: &Index, leaf: u32) -> impl Iterator<Item = &str> {
+/// The model of a leaf.
+fn model_of(index: &Index, leaf: usize) -> usize {
+    match leaf.checked_sub(index.files.len()) {
+        None => index.models.partition_point(|model| model.files.end <= leaf),
+        Some(model) => model,
+    }
+}
+
+fn components(index: &Index, named: bool, leaf: u32) -> impl Iterator<Item = &str> {
     let leaf = leaf as usize;
     let path = index.files.get(leaf).map(|file| file.path.split('/'));
-    let model = (index.models.len() > 1).then(|| {
-        let model = match leaf.checked_sub(index.files.len()) {
-            None => index.models.partition_point(|model| model.files.end <= leaf),
-            Some(model) => model,
-        };
-        index.models[model].name.as_str()
-    });
+    let model = named.then(|| index.models[model_of(index, leaf)].name.as_str());
     model.into_iter().chain(path.into_iter().flatten())
 }

@@ -32,11 +32,11 @@ pub struct Output {
 }
 
 pub fn outputs(archive: &Archive, selection: &Selection) -> Result<Vec<Output>> {
-    let several = archive.models().len() > 1;
+    let named = archive.names_models();
     let mut outputs = Vec::new();
     for model in archive.models() {
         for (id, file) in archive.files(model) {
-            let path = if several { format!("{}/{}", model.name, file.path) } else { file.path.clone() };
+            let path = if named { format!("{}/{}", model.name, file.path) } else { file.path.clone() };
             if !selection.files.is_empty() && !selection.files.is_match(&path) {
                 continue;
             }
