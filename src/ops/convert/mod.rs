@@ -12,6 +12,7 @@ mod analyse;
 mod budget;
 mod destination;
 mod encode;
+mod exact;
 mod pipeline;
 mod plan;
 mod planner;
@@ -27,7 +28,8 @@ use std::time::Instant;
 
 use globset::GlobSet;
 
-pub use report::{Report, TensorReport};
+pub use exact::Reason;
+pub use report::{ExactTotal, Report, TensorReport};
 pub use single::BlockEncoder;
 pub use tree::{SourceFile, SourceKind, SourceTree};
 
