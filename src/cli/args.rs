@@ -49,7 +49,7 @@ pub struct Convert {
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
 
-    /// Bits per weight of the file, over all tensors that are not kept exactly
+    /// Bits per weight of the file, over all tensors that are neither kept nor quantised already
     #[arg(long, value_name = "B", default_value_t = 3.2, value_parser = parse_bits)]
     pub bits: f64,
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use super::size::display;
-use crate::ops::convert::Report;
+use crate::ops::convert::{Reason, Report};
 use crate::ops::info::{Info, TensorInfo};
 use crate::ops::{merge, unpack};
 
@@ -58,6 +58,9 @@ pub fn json(value: &impl serde::Serialize) -> serde_json::Result<String> {
     Ok(out)
 }
 
+/// Less of a model than this is not worth a line, whatever the reason that it is stored exactly.
+const WORTH_A_LINE: f64 = 0.005;
+
 pub fn report(report: &Report) -> String {
     let mut out = String::new();
     let lossy = report.tensors.iter().filter(|tensor| tensor.snr_db.is_some()).count();
@@ -81,6 +84,18 @@ pub fn report(report: &Report) -> String {
         "  {:.2} times smaller than the source, {:.2} times smaller than FP32",
         report.ratio_source, report.ratio_fp32,
     );
+    // That all of it was asked for is no news.
+    for exact in report.exact.iter().filter(|e| e.share >= WORTH_A_LINE && e.reason != Reason::Lossless) {
+        let _ = writeln!(
+            out,
+            "  kept exactly, {}: {} tensors, {:.1} % of the source, {} became {}",
+            exact.reason.text(),
+            exact.tensors,
+            100.0 * exact.share,
+            display(exact.source_bytes),
+            display(exact.stored_bytes),
+        );
+    }
     if let Some(snr) = report.snr_db {
         let _ = writeln!(
             out,

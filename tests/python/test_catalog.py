@@ -8,7 +8,8 @@ from support import tensors
 from support.programs import REPO, UPG, run
 
 sys.path.insert(0, str(REPO / "scripts"))
-import make_model  # noqa: E402
+from model_families import PHI4, phi_tensors  # noqa: E402
+from model_tensors import safetensors_header, split_into_shards  # noqa: E402
 
 
 def catalog(source):
@@ -51,9 +52,9 @@ def test_beside_an_archive_lies_its_catalogue(tiny, tmp_path):
 def headers_only(root, listed):
     """Shards that are nothing but their headers and a hole for each tensor."""
     root.mkdir()
-    shards = make_model.split_into_shards(listed, 5_000_000_000)
+    shards = split_into_shards(listed, 5_000_000_000)
     for number, shard in enumerate(shards, 1):
-        header = make_model.safetensors_header(shard)
+        header = safetensors_header(shard)
         path = root / f"model-{number:05}-of-{len(shards):05}.safetensors"
         path.write_bytes(header)
         with open(path, "r+b") as file:
@@ -63,7 +64,7 @@ def headers_only(root, listed):
 
 def test_the_whole_of_phi_4(tmp_path):
     """Layers in the order of their numbers, those that are alike in one line."""
-    listed = make_model.phi_tensors(SimpleNamespace(**make_model.PHI4))
+    listed = phi_tensors(SimpleNamespace(**PHI4))
     root = headers_only(tmp_path / "phi-4", listed)
     found = catalog(root)
     assert (len(found["tensors"]), found["parameters"]) == (243, 14_659_507_200)

@@ -5,7 +5,8 @@ use std::sync::mpsc::Receiver;
 
 use super::allocate::{Matrix, allocate};
 use super::analyse::survey;
-use super::plan::{Plan, array_dtype, is_matrix};
+use super::exact::{Reason, reason};
+use super::plan::{Plan, array_dtype};
 use super::roles::Names;
 use super::tree::{SourceKind, SourceTree};
 use super::{Options, Progress, Target};
@@ -34,11 +35,6 @@ pub struct Budget {
     bits: Vec<f64>,
 }
 
-/// Whether a tensor is to be stored lossily.
-pub fn is_lossy(options: &Options, tensor: &ShardTensor) -> bool {
-    options.target != Target::Lossless && is_matrix(tensor, options.lossy_fp8) && !options.keep.is_match(&tensor.name)
-}
-
 impl Budget {
     /// None if everything is to be lossless.
     pub fn new(
@@ -51,7 +47,7 @@ impl Budget {
             return Ok(None);
         }
         let rest = Rest::new(options, tree, progress)?;
-        let lossy: Vec<&ShardTensor> = tree.tensors().filter(|tensor| is_lossy(options, tensor)).collect();
+        let lossy: Vec<&ShardTensor> = tree.tensors().filter(|tensor| reason(options, tensor).is_none()).collect();
         let weights = lossy.iter().map(|tensor| tensor.elements()).sum::<u64>().max(1) as f64;
         let average = match options.target {
             Target::Lossless => return Ok(None),
@@ -88,7 +84,8 @@ struct Rest {
     bytes: f64,
     /// Weights of these tensors.
     weights: u64,
-    /// Matrices that the user keeps.
+    /// What the user keeps and what was quantised already. It is no part of the bits asked for:
+    /// its weights would lend the other matrices bits that it does not save.
     kept: f64,
 }
 
@@ -103,8 +100,9 @@ impl Rest {
                 continue;
             };
             rest.bytes += compressed_bytes(&source, shard.header_len)?;
-            for tensor in shard.tensors.iter().filter(|tensor| !is_lossy(options, tensor)) {
-                let kept = is_matrix(tensor, options.lossy_fp8);
+            for tensor in &shard.tensors {
+                let Some(reason) = reason(options, tensor) else { continue };
+                let kept = matches!(reason, Reason::Asked | Reason::Quantised);
                 if kept && matches!(options.target, Target::Bits(_)) {
                     continue;
                 }

@@ -12,6 +12,7 @@ mod analyse;
 mod budget;
 mod destination;
 mod encode;
+mod exact;
 mod pipeline;
 mod plan;
 mod planner;
@@ -28,8 +29,9 @@ use std::time::Instant;
 use globset::GlobSet;
 
 pub(crate) use encode::{Encoded, PatternTable, encode};
+pub use exact::Reason;
 pub(crate) use plan::{Coding, Plan};
-pub use report::{Report, TensorReport};
+pub use report::{ExactTotal, Report, TensorReport};
 pub use single::BlockEncoder;
 pub use tree::{SourceFile, SourceKind, SourceTree};
 

@@ -178,10 +178,11 @@ fn write_all(
                     if let Some(tensor) = planned.tensor {
                         let records = block_count + u64::from(array.side_block.is_some());
                         let index = BLOCK_RECORD_BYTES * records + index_bytes(tensor);
-                        report.add(TensorReport::new(tensor, plan, &array, stored + index, planned.spent));
+                        let stored = stored + index;
+                        report.add(TensorReport::new(tensor, plan, &array, stored, planned.exact, planned.spent));
                     }
                 } else if let Some(tensor) = planned.tensor {
-                    report.add(TensorReport::empty(tensor));
+                    report.add(TensorReport::empty(tensor, planned.exact));
                 }
                 extents.push(planned.extent);
                 (first_block, block_count, stored) = (None, 0, 0);

@@ -19,8 +19,6 @@ const BLOCK_BYTES: u64 = 1 << 20;
 /// is how a processor first tells loads from pending stores, and its loads would
 /// wait: measured as half the speed (5.1 against 11.8 GB/s with 128 lanes).
 const STEPS_PER_ROW: u64 = 16;
-/// Fewer elements than this are stored exactly: tables would outweigh them.
-const LEAST_MATRIX: u64 = 4096;
 /// Fewer elements than this are stored as they are.
 const LEAST_CODED: u64 = 2048;
 /// What the entropy coder takes beyond the entropy, with states of 32 bits and
@@ -75,13 +73,6 @@ pub struct Lossy {
     pub budget: f64,
     /// What this grid costs against the uniform one, in dB, where both were tried.
     pub grid_cost_db: Option<f64>,
-}
-
-/// Whether a tensor may be stored lossily: a matrix of floating-point numbers
-/// that is large enough for its tables.
-pub fn is_matrix(tensor: &ShardTensor, lossy_fp8: bool) -> bool {
-    let lossy = if lossy_fp8 { tensor.dtype.lossy_when_asked() } else { tensor.dtype.lossy_by_default() };
-    lossy && tensor.shape.iter().filter(|&&dim| dim > 1).count() >= 2 && tensor.elements() >= LEAST_MATRIX
 }
 
 /// The element type of the array that holds a tensor of this type.

@@ -5,7 +5,8 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::analyse::{Survey, count_symbols, survey};
-use super::budget::{Account, is_lossy};
+use super::budget::Account;
+use super::exact::{Reason, reason};
 use super::plan::{Coding, Geometry, Plan, array_dtype};
 use super::roles::{Names, Role, is_post_norm};
 use super::tree::{SourceFile, SourceKind, SourceTree};
@@ -34,6 +35,8 @@ pub struct Planned<'a> {
     pub tensor: Option<&'a ShardTensor>,
     /// Whether its size goes to the account.
     pub budgeted: bool,
+    /// Why it is stored exactly, if it is a tensor and is.
+    pub exact: Option<Reason>,
     /// Added up as blocks are encoded.
     pub quality: Quality,
     pub spent: Duration,
@@ -58,6 +61,7 @@ pub fn plan_all<'a>(
             plan: (length > 0).then(|| Plan::bytes(length, 9)),
             tensor: None,
             budgeted: false,
+            exact: None,
             quality: Quality::default(),
             spent: Duration::ZERO,
         };
@@ -68,12 +72,11 @@ pub fn plan_all<'a>(
             SourceKind::Shard(shard) => {
                 let mut going = send(bytes(ExtentKind::Header, shard.header_len));
                 for tensor in &shard.tensors {
-                    let bits = account
-                        .as_mut()
-                        .filter(|_| is_lossy(options, tensor))
-                        .map(|account| account.next(tensor.elements()));
+                    let exact = reason(options, tensor);
+                    let bits =
+                        account.as_mut().filter(|_| exact.is_none()).map(|account| account.next(tensor.elements()));
                     let planner = Planner { options, names, tree, source: &source, tensor, progress };
-                    let planned = pool.install(|| planner.plan(bits))?;
+                    let planned = pool.install(|| planner.plan(bits, exact))?;
                     going = going && send(planned);
                     if !going {
                         break;
@@ -104,8 +107,8 @@ struct Planner<'a, 'b> {
 }
 
 impl<'a> Planner<'a, '_> {
-    /// `bits`: per weight, if it is to be stored lossily.
-    fn plan(&self, bits: Option<f64>) -> Result<Planned<'a>> {
+    /// `bits`: per weight, if it is to be stored lossily; `exact`: why it is not.
+    fn plan(&self, bits: Option<f64>, exact: Option<Reason>) -> Result<Planned<'a>> {
         let (source, tensor, start) = (self.source, self.tensor, Instant::now());
         let dtype = array_dtype(tensor.dtype);
         let mut plan = None;
@@ -126,6 +129,8 @@ impl<'a> Planner<'a, '_> {
             let elements = tensor.length / u64::from(dtype.bits() / 8);
             plan = Some(Plan::opaque(dtype, elements, zstd_helps(source, tensor)?));
         }
+        let is_lossy =
+            plan.as_ref().is_some_and(|plan| matches!(plan.coding, Coding::PrimeSparse(_) | Coding::Trellis(_)));
         let mut extent = extent(ExtentKind::Tensor, tensor.offset, tensor.length);
         extent.name = tensor.name.clone();
         extent.dtype = Some(tensor.dtype);
@@ -137,6 +142,7 @@ impl<'a> Planner<'a, '_> {
             plan,
             tensor: Some(tensor),
             budgeted: bits.is_some(),
+            exact: exact.or_else(|| (!is_lossy).then_some(Reason::NoLarger)),
             quality: Quality::default(),
             spent: start.elapsed(),
         })

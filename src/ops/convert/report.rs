@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::exact::Reason;
 use super::plan::{Coding, Plan};
 use super::tree::SourceTree;
 use crate::format::{ArrayInfo, snr_db};
@@ -32,6 +33,8 @@ pub struct Report {
     pub threads: usize,
     /// Files that the archive does not hold, with their bytes.
     pub left_out: Vec<(String, u64)>,
+    /// What is stored exactly, by reason.
+    pub exact: Vec<ExactTotal>,
     pub tensors: Vec<TensorReport>,
     #[serde(skip)]
     signal: f64,
@@ -41,6 +44,18 @@ pub struct Report {
     zeros: u64,
 }
 
+/// All tensors that are stored exactly for one reason; sizes in bytes.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExactTotal {
+    pub reason: Reason,
+    pub tensors: usize,
+    pub source_bytes: u64,
+    /// Payload, tables and index.
+    pub stored_bytes: u64,
+    /// Of the bytes of all tensors of the source.
+    pub share: f64,
+}
+
 #[derive(Debug, Clone, Serialize)]
 pub struct TensorReport {
     pub name: String,
@@ -48,6 +63,8 @@ pub struct TensorReport {
     pub dtype: &'static str,
     pub shape: Vec<u64>,
     pub codec: &'static str,
+    /// Why it is stored exactly; null if it is stored lossily.
+    pub exact: Option<Reason>,
     /// Of prime-sparse: prime or uniform.
     pub grid: Option<&'static str>,
     /// What the prime grid costs against the uniform one at the same bits, where
@@ -74,7 +91,14 @@ pub struct TensorReport {
 }
 
 impl TensorReport {
-    pub fn new(tensor: &ShardTensor, plan: &Plan, array: &ArrayInfo, stored: u64, spent: Duration) -> TensorReport {
+    pub fn new(
+        tensor: &ShardTensor,
+        plan: &Plan,
+        array: &ArrayInfo,
+        stored: u64,
+        exact: Option<Reason>,
+        spent: Duration,
+    ) -> TensorReport {
         let weights = tensor.elements();
         TensorReport {
             codec: array.codec.name(),
@@ -94,18 +118,19 @@ impl TensorReport {
             zeros: array.zeros,
             signal: array.signal,
             noise: array.noise,
-            ..TensorReport::empty(tensor)
+            ..TensorReport::empty(tensor, exact)
         }
     }
 
     /// A tensor without elements.
-    pub fn empty(tensor: &ShardTensor) -> TensorReport {
+    pub fn empty(tensor: &ShardTensor, exact: Option<Reason>) -> TensorReport {
         TensorReport {
             name: tensor.name.clone(),
             file: String::new(),
             dtype: tensor.dtype.name(),
             shape: tensor.shape.clone(),
             codec: "stored",
+            exact,
             grid: None,
             prime_cost_db: None,
             source_bytes: tensor.length,
@@ -151,5 +176,21 @@ impl Report {
         self.seconds = elapsed.as_secs_f64();
         self.threads = threads;
         self.left_out.clone_from(&tree.left_out);
+        self.exact = self.exact_by_reason();
+    }
+
+    fn exact_by_reason(&self) -> Vec<ExactTotal> {
+        let all: u64 = self.tensors.iter().map(|tensor| tensor.source_bytes).sum();
+        let of = |reason| {
+            let mut sum = ExactTotal { reason, tensors: 0, source_bytes: 0, stored_bytes: 0, share: 0.0 };
+            for tensor in self.tensors.iter().filter(|tensor| tensor.exact == Some(reason)) {
+                sum.tensors += 1;
+                sum.source_bytes += tensor.source_bytes;
+                sum.stored_bytes += tensor.stored_bytes;
+            }
+            sum.share = sum.source_bytes as f64 / all.max(1) as f64;
+            sum
+        };
+        Reason::ALL.into_iter().map(of).filter(|sum| sum.tensors > 0).collect()
     }
 }

@@ -2,8 +2,8 @@
 //! norm's gain stands before it.
 //!
 //! The names are those of the Hugging Face classes for Llama, Mistral, Mixtral, Phi-3,
-//! Qwen, Gemma, DeepSeek and BERT, and of what follows them. A name that says nothing
-//! costs nothing but the refinement.
+//! Qwen, Gemma, DeepSeek, Grok-1, gpt-oss and BERT, and of what follows them. A name that
+//! says nothing costs nothing but the refinement.
 
 use std::collections::HashSet;
 
@@ -73,7 +73,8 @@ impl<'a> Names<'a> {
     /// The norm whose output a matrix is applied to, if it is among the tensors.
     pub fn norm_before(&self, name: &str) -> Option<String> {
         let stem = name.strip_suffix(".weight")?;
-        candidates(stem).into_iter().map(|norm| norm + ".weight").find(|norm| self.all.contains(norm.as_str()))
+        let named = |norm: String| [format!("{norm}.weight"), norm + ".scale"];
+        candidates(stem).into_iter().flat_map(named).find(|norm| self.all.contains(norm.as_str()))
     }
 }
 
@@ -100,12 +101,13 @@ fn candidates(stem: &str) -> Vec<String> {
         "q_b_proj" => of_layer(&["self_attn.q_a_layernorm"]),
         "kv_b_proj" => of_layer(&["self_attn.kv_a_layernorm"]),
         "q_proj" | "k_proj" | "v_proj" | "qkv_proj" | "q_a_proj" | "kv_a_proj_with_mqa" => {
-            of_layer(&["input_layernorm", "attention_norm"])
+            of_layer(&["input_layernorm", "attention_norm", "pre_attn_norm"])
         }
         "wq" | "wk" | "wv" => of_layer(&["attention_norm"]),
-        "gate_proj" | "up_proj" | "gate_up_proj" | "w1" | "w3" | "gate" => {
-            of_layer(&["pre_feedforward_layernorm", "post_attention_layernorm", "ffn_norm"])
+        "gate_proj" | "up_proj" | "gate_up_proj" | "w1" | "w3" | "gate" | "router" => {
+            of_layer(&["pre_feedforward_layernorm", "post_attention_layernorm", "ffn_norm", "pre_moe_norm"])
         }
+        "linear" | "linear_v" => of_layer(&["pre_moe_norm"]),
         // BERT: the norm stands behind the sublayer before.
         "query" | "key" | "value" => before_bert(layer, number),
         "dense" if part.starts_with("intermediate.") => of_layer(&["attention.output.LayerNorm"]),
@@ -167,6 +169,9 @@ mod tests {
         find("model.layers.3.mlp.up_proj.weight", "model.layers.3.pre_feedforward_layernorm.weight");
         find("model.layers.3.block_sparse_moe.experts.7.w3.weight", "model.layers.3.post_attention_layernorm.weight");
         find("model.layers.3.self_attn.kv_b_proj.weight", "model.layers.3.self_attn.kv_a_layernorm.weight");
+        find("model.layers.3.attn.k_proj.weight", "model.layers.3.pre_attn_norm.scale");
+        find("model.layers.3.moe_block.experts.7.linear_v.weight", "model.layers.3.pre_moe_norm.scale");
+        find("model.layers.3.mlp.router.weight", "model.layers.3.post_attention_layernorm.weight");
         find("lm_head.weight", "model.norm.weight");
         find("bert.encoder.layer.0.attention.self.query.weight", "bert.embeddings.LayerNorm.weight");
         find("encoder.layer.4.attention.self.key.weight", "encoder.layer.3.output.LayerNorm.weight");
