@@ -5,34 +5,28 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from support import tensors
 from support.programs import MAKE_MODEL, make_model, needed
+
+sys.path.insert(0, str(MAKE_MODEL.parent))
+from model_families import PHI4, phi_tensors  # noqa: E402
+from model_tensors import split_into_shards  # noqa: E402
+from model_weights import to_bf16  # noqa: E402
 
 torch = needed("torch")
 by_torch = needed("safetensors.torch")
 
 
-@pytest.fixture(scope="module")
-def script():
-    sys.path.insert(0, str(MAKE_MODEL.parent))
-    try:
-        import make_model as script
-    finally:
-        sys.path.pop(0)
-    return script
-
-
-def test_full_size_is_phi_4(script):
+def test_full_size_is_phi_4():
     """Counts and shards of the real model, without its 29 GB."""
-    plan = script.phi_tensors(SimpleNamespace(**script.PHI4))
+    plan = phi_tensors(SimpleNamespace(**PHI4))
     assert len(plan) == 243
     assert sum(t.weights for t in plan) == 14_659_507_200
-    shards = script.split_into_shards(plan, 5 * 10**9)
+    shards = split_into_shards(plan, 5 * 10**9)
     sizes = [sum(t.bytes for t in shard) / 1e9 for shard in shards]
     assert [round(s, 2) for s in sizes] == [4.93, 4.95, 4.90, 4.77, 4.77, 4.99]
-    two = script.phi_tensors(SimpleNamespace(**{**script.PHI4, "layers": 2}))
+    two = phi_tensors(SimpleNamespace(**{**PHI4, "layers": 2}))
     assert sum(t.weights for t in two) == 1_709_204_480
 
 
@@ -61,7 +55,7 @@ def test_deterministic_whatever_the_threads(tiny, tmp_path):
     assert other["model-00001-of-00004.safetensors"] != made["model-00001-of-00004.safetensors"]
 
 
-def test_rounding_is_to_nearest_even(script):
+def test_rounding_is_to_nearest_even():
     random = np.random.default_rng(0)
     values = random.standard_normal(100_000, dtype=np.float32) * np.exp(
         random.normal(0, 8, 100_000)
@@ -69,7 +63,7 @@ def test_rounding_is_to_nearest_even(script):
     halves = (np.arange(0x3F00, 0x3F80, dtype=np.uint32) << 16 | 0x8000).view(np.float32)
     values = np.concatenate([values, halves])
     expected = torch.from_numpy(values.copy()).to(torch.bfloat16).view(torch.uint16).numpy()
-    assert np.array_equal(script.to_bf16(values.copy()), expected)
+    assert np.array_equal(to_bf16(values.copy()), expected)
 
 
 def test_weights_are_distributed_as_documented(tmp_path):
