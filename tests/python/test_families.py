@@ -160,6 +160,29 @@ def test_lossless(family, source, tmp_path, mount):
     assert torch.equal(mounted[1], plain[1]) and plain[1].isfinite().all()
 
 
+def test_all_families_in_one_file(tmp_path, mount):
+    """Each in a directory of its own, and no larger than what went in, less what they share."""
+    sources, images = {}, []
+    for name in PUBLISHED:
+        options = ("--tiny",) if name == "phi-4" else ()
+        sources[name] = make_model(tmp_path / name, "--family", name, *options)
+        images.append(convert(sources[name], tmp_path / f"{name}.upg", "--lossless").path)
+    merged = tmp_path / "merged.upg"
+    done = run(UPG, "merge", *images, "-o", merged, "--json")
+    assert done.returncode == 0, done.stderr
+    report, parts = json.loads(done.stdout), sum(path.stat().st_size for path in images)
+    assert report["models"] == list(PUBLISHED)
+    # The tokenizers are much alike, and the files beside them.
+    assert 0 < report["shared_bytes"] and parts - 2 * report["shared_bytes"] < merged.stat().st_size < parts
+    done = run(UPG, "catalog", merged, "--json")
+    assert [model["model"] for model in json.loads(done.stdout)] == list(PUBLISHED)
+    with mount(merged) as root:
+        for name, source in sources.items():
+            assert tensors.tree(root / name) == tensors.tree(source)
+            if name != "grok-1":
+                assert loaded(name, root / name)[1].isfinite().all()
+
+
 def test_default_bits(family, source, tmp_path, mount):
     image = convert(source, tmp_path / "m.upg")
     verified(image, source)
