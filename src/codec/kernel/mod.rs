@@ -31,7 +31,6 @@ mod steps;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 
-use alloc::vec;
 use alloc::vec::Vec;
 #[cfg(feature = "std")]
 use std::sync::OnceLock;
@@ -66,16 +65,14 @@ pub enum Isa {
 impl Isa {
     /// Those that this machine has, the best first.
     pub fn available() -> Vec<Isa> {
-        let mut all = vec![Isa::Portable];
-        #[cfg(target_arch = "x86_64")]
-        if avx2::is_available() {
-            all.insert(0, Isa::Avx2);
-        }
-        #[cfg(target_arch = "x86_64")]
-        if avx512::is_available() {
-            all.insert(0, Isa::Avx512);
-        }
-        all
+        let all = [
+            #[cfg(target_arch = "x86_64")]
+            avx512::is_available().then_some(Isa::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            avx2::is_available().then_some(Isa::Avx2),
+            Some(Isa::Portable),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     pub fn name(self) -> &'static str {
