@@ -101,7 +101,7 @@ impl<'a> TableMap<'a> {
         TableMap { tables, table_of, row_steps, width: dtype.bits() as usize / 8 }
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     pub(super) fn tables(&self) -> &[[u32; ENTRIES]] {
         &self.tables
     }

@@ -5,33 +5,35 @@
 //! machine has is chosen once; `UPG_ISA=portable` (or `avx2`, `avx512`) chooses for tests
 //! and benchmarks. A kernel for another instruction set gets a file beside these and
 //! an arm in [`Isa`].
+//!
+//! Operating systems' own code is compiled without SSE2, and then has no vector kernel either:
+//! there are no registers to pass vectors in.
 
 /// Whether the machine has all of these.
-#[cfg(all(target_arch = "x86_64", feature = "std"))]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "std"))]
 macro_rules! machine_has {
     ($($feature:tt),*) => { $(is_x86_feature_detected!($feature))&&* };
 }
 
 /// Without std: whether the program is compiled for them. What else the machine has, only its
 /// system could say, which would also have to save those registers.
-#[cfg(all(target_arch = "x86_64", not(feature = "std")))]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(feature = "std")))]
 macro_rules! machine_has {
     ($($feature:tt),*) => { cfg!(all($(target_feature = $feature),*)) };
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx512;
 mod general;
 mod map;
 mod portable;
 mod raw_bits;
 mod steps;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod vector;
 
-use alloc::vec;
 use alloc::vec::Vec;
 #[cfg(feature = "std")]
 use std::sync::OnceLock;
@@ -57,33 +59,31 @@ pub struct Job<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
     Portable,
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     Avx2,
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     Avx512,
 }
 
 impl Isa {
     /// Those that this machine has, the best first.
     pub fn available() -> Vec<Isa> {
-        let mut all = vec![Isa::Portable];
-        #[cfg(target_arch = "x86_64")]
-        if avx2::is_available() {
-            all.insert(0, Isa::Avx2);
-        }
-        #[cfg(target_arch = "x86_64")]
-        if avx512::is_available() {
-            all.insert(0, Isa::Avx512);
-        }
-        all
+        let all = [
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            avx512::is_available().then_some(Isa::Avx512),
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            avx2::is_available().then_some(Isa::Avx2),
+            Some(Isa::Portable),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Isa::Avx2 => "avx2",
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Isa::Avx512 => "avx512",
         }
     }
@@ -109,9 +109,9 @@ impl Isa {
 /// Decodes all elements but the escapes; `out` holds the block exactly.
 pub fn decode(isa: Isa, job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
     match isa {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Isa::Avx512 if vector::form(job).is_some() => avx512::decode(job, out),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Isa::Avx2 if vector::form(job).is_some() => avx2::decode(job, out),
         _ => portable::decode(job, out),
     }
