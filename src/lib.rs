@@ -14,7 +14,8 @@
 //!                                                  +--------+
 //! ```
 //!
-//! The programs are `upg` (convert, info) and `upg-mount`. As a library:
+//! The programs are `upg` and `upg-mount`. As a library ([`archive`] to read and write files,
+//! [`ops::convert`] to make them; `examples/` has whole programs):
 //!
 //! ```no_run
 //! use upg::archive::Archive;
@@ -36,17 +37,14 @@
 //! ```
 //! use upg::archive::Archive;
 //! use upg::error::Error;
-//! use upg::format::ExtentKind;
 //! use upg::source::Memory;
 //!
 //! fn tensor(model: &'static [u8], name: &str) -> Result<Vec<u8>, Error> {
 //!     let archive = Archive::from_source(Box::new(Memory::new("model.upg", model)))?;
-//!     let files = archive.models().iter().flat_map(|model| archive.files(model));
-//!     let mut extents = files.flat_map(|(id, file)| archive.extents(file).iter().map(move |extent| (id, extent)));
-//!     let found = extents.find(|(_, extent)| extent.kind == ExtentKind::Tensor && extent.name == name);
-//!     let (id, extent) = found.ok_or_else(|| Error::Invalid(format!("no tensor {name:?}")))?;
-//!     let mut bytes = vec![0; extent.length as usize];
-//!     archive.read_at(id, extent.offset, &mut bytes)?;
+//!     let mut tensors = archive.models().iter().filter_map(|model| archive.tensor(model, name));
+//!     let tensor = tensors.next().ok_or_else(|| Error::Invalid(format!("no tensor {name:?}")))?;
+//!     let mut bytes = vec![0; tensor.byte_len() as usize];
+//!     tensor.read(&mut bytes)?;
 //!     Ok(bytes)
 //! }
 //!

@@ -14,7 +14,7 @@ use upg::archive::{Archive, ArrayId};
 use upg::codec::float;
 use upg::codec::manifold::Grid;
 use upg::format::{Extent, ExtentKind};
-use upg::ops::convert::{Columns, GridChoice, LEAST_MEMORY, Options, Progress, Target, convert};
+use upg::ops::convert::{Columns, GridChoice, LEAST_MEMORY, Options, Target, convert};
 
 use crate::input::Input;
 use crate::{shard, values};
@@ -29,16 +29,6 @@ const LOSSY_FP8: u8 = 16;
 const KEEP: u8 = 32;
 const SUBDIRECTORY: u8 = 64;
 const TWO_THREADS: u8 = 128;
-
-struct Silent;
-
-impl Progress for Silent {
-    fn begin(&self, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn cancelled(&self) -> bool {
-        false
-    }
-}
 
 /// An input with these options and this description of a source, without other files.
 pub fn seed(flags: u8, how: [u8; 3], source: &[u8]) -> Vec<u8> {
@@ -113,7 +103,7 @@ pub fn run(data: &[u8]) {
     let from = if flags & ONE_FILE != 0 { source.join(&path) } else { source.clone() };
     let to = results.join(if flags & TO_DIRECTORY != 0 { "out" } else { "out.upg" });
     let options = options(flags, how, &from, &to);
-    if let Err(error) = convert(&options, &Silent) {
+    if let Err(error) = convert(&options, &()) {
         let alone = others == 0 || flags & ONE_FILE != 0;
         let must = described && alone && options.target == Target::Lossless && options.keep.is_empty();
         assert!(!must, "refused: {error}");

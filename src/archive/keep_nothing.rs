@@ -21,7 +21,7 @@ pub fn with_base_buffer<R>(run: impl FnOnce(&mut Vec<u8>) -> R) -> R {
 pub struct Kept;
 
 impl Kept {
-    pub fn new(_: &Index, _: u64) -> Kept {
+    pub fn new(_: &Index, _: u64, _: u64) -> Kept {
         Kept
     }
 

@@ -36,15 +36,16 @@ pub struct Kept {
     sides: Vec<OnceLock<Side>>,
     /// Stored bytes of side blocks that may still stay in memory once parsed.
     sides_left: AtomicU64,
+    index_offset: u64,
     /// If the system is told what was decoded.
     decoded: Option<Decoded>,
 }
 
 impl Kept {
-    /// `size`: that of the file.
-    pub fn new(index: &Index, size: u64) -> Kept {
+    /// `size`: that of the file; `index_offset`: where its blocks end.
+    pub fn new(index: &Index, size: u64, index_offset: u64) -> Kept {
         let sides = index.arrays.iter().map(|_| OnceLock::new()).collect();
-        Kept { sides, sides_left: AtomicU64::new(size), decoded: None }
+        Kept { sides, sides_left: AtomicU64::new(size), index_offset, decoded: None }
     }
 
     /// The side block of an array, if it stayed in memory.
@@ -69,14 +70,14 @@ impl Archive {
         self.kept.decoded = Some(Decoded::new(self.index.block_count()));
         // Else it would bring in parts of neighbours that nobody decodes.
         self.source.fetch_no_more_than_asked();
-        self.source.will_not_need(self.index_offset..self.size());
+        self.source.will_not_need(self.kept.index_offset..self.size());
     }
 
     /// Stored bytes of a block have served their purpose.
     pub(super) fn done_with(&self, record: u32) {
         if let Some(decoded) = &self.kept.decoded {
             let mut range = decoded.mark(record, |i| self.index.block(i));
-            if range.end == self.index_offset {
+            if range.end == self.kept.index_offset {
                 range.end = self.size();
             }
             self.source.will_not_need(range);

@@ -13,6 +13,7 @@ mod ranges;
 mod reader;
 #[cfg(feature = "std")]
 mod stored;
+mod tensors;
 #[cfg(feature = "std")]
 mod union;
 #[cfg(feature = "std")]
@@ -22,5 +23,6 @@ mod writer;
 pub use partial::{Existing, Partial, cannot_write, directory_of};
 pub use ranges::Piece;
 pub use reader::{Archive, ArrayId, FileId, SIDE_BLOCK};
+pub use tensors::Tensor;
 #[cfg(feature = "std")]
 pub use writer::ArchiveWriter;

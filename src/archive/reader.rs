@@ -35,7 +35,6 @@ pub struct ArrayId(pub u32);
 pub struct Archive {
     pub(super) source: Box<dyn ReadAt>,
     pub(super) index: Index,
-    pub(super) index_offset: u64,
     pub(super) index_checksum: u64,
     /// Whether a model is shown in a directory of its own, even if it is the only one.
     pub(super) names_models: bool,
@@ -90,10 +89,9 @@ impl Archive {
             return Err(Error::corrupt(file, "index", trailer.index_offset, "checksum mismatch"));
         }
         let index = Index::parse(file, &trailer, index)?;
-        let kept = Kept::new(&index, size);
+        let kept = Kept::new(&index, size, trailer.index_offset);
         let names_models = index.models.len() > 1;
-        let (index_offset, index_checksum) = (trailer.index_offset, trailer.index_checksum);
-        Ok(Archive { source, index, index_offset, index_checksum, names_models, kept })
+        Ok(Archive { source, index, index_checksum: trailer.index_checksum, names_models, kept })
     }
 
     /// Of the index, with the checksums of all blocks in it: it tells an archive from others.

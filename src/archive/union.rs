@@ -56,16 +56,9 @@ impl Archive {
             features: 0,
         };
         let index = Index::parse(name, &trailer, bytes)?;
-        let kept = Kept::new(&index, at);
+        let kept = Kept::new(&index, at, at);
         let source = Box::new(Concatenated::new(name, archives.into_iter().map(|archive| archive.source)));
-        Ok(Archive {
-            source,
-            index,
-            index_offset: at,
-            index_checksum: trailer.index_checksum,
-            names_models: true,
-            kept,
-        })
+        Ok(Archive { source, index, index_checksum: trailer.index_checksum, names_models: true, kept })
     }
 }
 

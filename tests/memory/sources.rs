@@ -5,7 +5,7 @@ use std::path::Path;
 
 use globset::GlobSet;
 use upg::error::Result;
-use upg::ops::convert::{Columns, GridChoice, LEAST_MEMORY, Options, Progress, Target, convert};
+use upg::ops::convert::{Columns, GridChoice, LEAST_MEMORY, Options, Target, convert};
 use upg::shard::Shard;
 use upg::source::Memory;
 
@@ -73,16 +73,6 @@ fn headers_take_little_more_than_they_are() {
     }
 }
 
-struct Silent;
-
-impl Progress for Silent {
-    fn begin(&self, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn cancelled(&self) -> bool {
-        false
-    }
-}
-
 fn most_of_conversion(source: &Path) -> usize {
     let place = tempfile::tempdir().expect("a directory");
     let options = Options {
@@ -99,7 +89,7 @@ fn most_of_conversion(source: &Path) -> usize {
         memory: LEAST_MEMORY,
         force: false,
     };
-    most_allocated(|| convert(&options, &Silent).expect("a valid source")).1
+    most_allocated(|| convert(&options, &()).expect("a valid source")).1
 }
 
 /// `config.json` is the one small file that is understood: no more of it than is needed.

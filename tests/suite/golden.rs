@@ -15,7 +15,7 @@ use upg::ops::convert::{Columns, GridChoice, Target};
 use upg::ops::merge::{self, Input};
 
 use crate::matrix::{Matrix, write_matrix};
-use crate::support::{Random, Silent, Tensor, options, run, safetensors, unpack, write};
+use crate::support::{Random, Tensor, options, run, safetensors, unpack, write};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -287,7 +287,7 @@ fn write_differences(path: &Path) {
     });
     let output = path.to_path_buf();
     let options = merge::Options { inputs: inputs.into(), output, delta: Some("base".into()), force: false };
-    let report = merge::merge(&options, &Silent).expect("merges");
+    let report = merge::merge(&options, &()).expect("merges");
     // The header is the same, too.
     assert_eq!((report.differences, report.shared_arrays), (4, 2));
 }

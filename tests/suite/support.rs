@@ -5,7 +5,7 @@ use std::path::Path;
 
 use globset::GlobSet;
 use upg::archive::Archive;
-use upg::ops::convert::{Columns, GridChoice, Options, Progress, Report, Target, convert};
+use upg::ops::convert::{Columns, GridChoice, Options, Report, Target, convert};
 
 /// A generator of numbers that is the same on every machine.
 pub struct Random(pub u64);
@@ -69,16 +69,6 @@ pub fn write(directory: &Path, path: &str, bytes: &[u8]) {
     fs::write(path, bytes).expect("a file");
 }
 
-pub struct Silent;
-
-impl Progress for Silent {
-    fn begin(&self, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn cancelled(&self) -> bool {
-        false
-    }
-}
-
 pub fn options(source: &Path, output: &Path, target: Target) -> Options {
     Options {
         source: source.to_path_buf(),
@@ -97,11 +87,11 @@ pub fn options(source: &Path, output: &Path, target: Target) -> Options {
 }
 
 pub fn run(options: &Options) -> Report {
-    convert(options, &Silent).expect("conversion")
+    convert(options, &()).expect("conversion")
 }
 
 pub fn try_run(options: &Options) -> upg::error::Result<Report> {
-    convert(options, &Silent)
+    convert(options, &())
 }
 
 /// Every presented file with its bytes; those of several models below their names.

@@ -109,6 +109,35 @@ pub trait Progress: Sync {
     fn cancelled(&self) -> bool;
 }
 
+/// Nobody watches, and nobody stops it.
+impl Progress for () {
+    fn begin(&self, _: u64) {}
+    fn advance(&self, _: u64) {}
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+impl Options {
+    /// 3.2 bits per weight, and all else as `upg convert` has it.
+    pub fn new(source: impl Into<PathBuf>, output: impl Into<PathBuf>) -> Options {
+        Options {
+            source: source.into(),
+            output: output.into(),
+            target: Target::Bits(3.2),
+            grid: GridChoice::Auto,
+            log2_states: 3,
+            flat: false,
+            columns: Columns::Auto,
+            lossy_fp8: false,
+            keep: GlobSet::empty(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            memory: 2 << 30,
+            force: false,
+        }
+    }
+}
+
 /// Memory that a thread needs: what it reads and what it makes of it.
 const MEMORY_PER_THREAD: u64 = 32 << 20;
 /// Least memory that conversion can do with: blocks in flight and buffers.
