@@ -1,9 +1,7 @@
 """The examples of the library, run as their texts say."""
 
-import pytest
-
 from support import tensors
-from support.programs import BINARIES, require, run
+from support.programs import BINARIES, convert, require, run
 
 
 def example(name, *arguments):
@@ -36,5 +34,6 @@ def test_from_memory(tiny, tiny_lossless):
 def test_convert(tiny, tmp_path):
     done = example("convert", tiny, tmp_path / "out.upg")
     assert done.returncode == 0, done.stderr
-    bits = float(done.stdout.split(" bits")[0].split()[-1])
-    assert bits == pytest.approx(4, abs=0.02) and (tmp_path / "out.upg").exists()
+    same = convert(tiny, tmp_path / "same.upg", "--bits", "4")
+    assert f"at {same.report['bits_per_weight']:.3f} bits each" in done.stdout
+    assert tensors.sha256(tmp_path / "out.upg") == tensors.sha256(same.path)

@@ -101,7 +101,6 @@ def refused(image, point, *options, names):
     (
         [],
         ["only-one"],
-        ["a", "b", "c"],
         ["--no-such-option", "a", "b"],
         ["a", "b", "--cache-size", "lots"],
         ["-u"],
