@@ -21,9 +21,11 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$repo/scripts/common.sh"
 cd "$repo"
 
-# They mount nothing, or measure what the sanitizer changes: memory (test_soak), speed.
+# They mount nothing, or what others mount, too (families, infer), or measure what the sanitizer
+# changes: memory (test_soak), speed.
 left_out=(
-    bad_sources bench_scripts compare_lossless convert make_model quality rates soak
+    bad_sources bench_scripts catalog compare_lossless convert examples families infer make_model
+    quality rates soak
 )
 
 # The sanitizer keeps a signal back until the thread that has it next calls the C library, which a

@@ -5,9 +5,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use super::extent::ExtentKind;
 use super::forever_constant::BLOCK_LEN;
 use super::parse::Parser;
-use super::records::{ArrayInfo, BlockRecord, ExtentKind};
+use super::records::{ArrayInfo, BlockRecord};
 use super::sections::{SectionId, Sections, check_features};
 use super::trailer::Trailer;
 use crate::dtype::Dtype;

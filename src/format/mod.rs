@@ -4,6 +4,7 @@
 //! parameter has been checked against `docs/format.md`; nothing behind this
 //! module sees an unchecked number.
 
+mod extent;
 mod forever_constant;
 mod index;
 mod parse;
@@ -13,11 +14,12 @@ mod sections;
 mod trailer;
 mod write;
 
+pub use extent::ExtentKind;
 pub use forever_constant::{HEADER_LEN, MAX_BLOCK_BYTES, MAX_DIMENSIONS, NONE, TRAILER_LEN, VERSION};
 pub use index::{Array, Extent, FileEntry, Index, Model};
 pub use path::{Clash, check_component, check_path, clash};
 #[cfg(feature = "std")]
 pub use records::snr_db;
-pub use records::{ArrayInfo, BlockMode, BlockRecord, Codec, ExtentKind};
+pub use records::{ArrayInfo, BlockMode, BlockRecord, Codec};
 pub use trailer::{Trailer, check_header, header};
 pub use write::IndexBuilder;

@@ -7,13 +7,14 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::ops::Range;
 
+use super::extent::{ExtentKind, RawExtent};
 use super::forever_constant::{
     ARRAY_LEN, BLOCK_LEN, EXTENT_LEN, FILE_LEN, HASH_OF_NOTHING, HEADER_LEN, MAX_DIMENSIONS, MAX_STORED_BYTES,
     MODEL_LEN, NONE,
 };
 use super::index::{Array, Extent, FileEntry, Model};
 use super::path::{check_component, check_path, clash};
-use super::records::{ArrayInfo, BlockMode, BlockRecord, ExtentKind, RawExtent, u32_at, u64_at};
+use super::records::{ArrayInfo, BlockMode, BlockRecord, u32_at, u64_at};
 use super::sections::{SectionId, Sections};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};

@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 
+use super::extent::RawExtent;
 use super::forever_constant::NONE;
 use super::index::{Extent, FileEntry, Model};
-use super::records::{ArrayInfo, BlockRecord, RawExtent};
+use super::records::{ArrayInfo, BlockRecord};
 use super::sections::Sections;
 use crate::dtype::Dtype;
 
