@@ -1,14 +1,15 @@
 """upg catalog: what a model is made of, from its headers alone."""
 
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
 from support import tensors
-from support.programs import REPO, UPG, run
+from support.programs import REPO, UPG, require, run
 
 sys.path.insert(0, str(REPO / "scripts"))
-from model_families import PHI4, phi_tensors  # noqa: E402
+from model_families import PHI4, deepseek_tensors, phi_tensors  # noqa: E402
 from model_tensors import safetensors_header, split_into_shards  # noqa: E402
 
 
@@ -72,6 +73,28 @@ def test_the_whole_of_phi_4(tmp_path):
     text = run(UPG, "catalog", root).stdout
     assert len(text.splitlines()) < 10 and "model.layers.0 to 39, each" in text
     assert len(run(UPG, "catalog", root, "--tensors").stdout.splitlines()) > 243
+
+
+DEEPSEEK_V3 = dict(
+    layers=61, hidden=7168, dense_layers=3, heads=128, head=128, rope_head=64, q_rank=1536, kv_rank=512,
+    intermediate=18432, experts=256, expert_inner=2048, vocab=129280,
+)  # fmt: skip
+
+
+def test_671_billion_parameters_within_memory(tmp_path):
+    """As many tensors and shards as DeepSeek-V3 has; of the memory, most is for the list."""
+    listed = deepseek_tensors(SimpleNamespace(**DEEPSEEK_V3))
+    root = headers_only(tmp_path / "deepseek-v3", listed)
+    command = ["prlimit", f"--data={256 << 20}", UPG, "catalog", root]
+    require(shutil.which("prlimit"), "no prlimit")
+    done = run(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)
+    assert len(found["tensors"]) == len(listed) == 91_991
+    # Without the scales, and without the layer that predicts a token further on.
+    plain = [t for t in found["tensors"] if "_scale_inv" not in t["name"] and ".layers.61." not in t["name"]]
+    assert round(sum(t["parameters"] for t in plain) / 1e9, 1) == 671.0
+    assert len(run(*command).stdout.splitlines()) < 20
 
 
 def test_names_do_not_reach_the_terminal_as_they_are(tmp_path):
