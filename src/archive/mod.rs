@@ -20,7 +20,7 @@ mod union;
 mod writer;
 
 #[cfg(feature = "std")]
-pub use partial::{Existing, Partial, cannot_write, directory_of};
+pub use partial::{Existing, Partial, cannot_write, directory_of, is_temporary};
 pub use ranges::Piece;
 pub use reader::{Archive, ArrayId, FileId, SIDE_BLOCK};
 pub use tensors::Tensor;

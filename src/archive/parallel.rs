@@ -50,7 +50,9 @@ impl Archive {
             failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         };
         std::thread::scope(|scope| {
-            for _ in 0..threads.max(1) {
+            // No more of them than there are blocks.
+            let blocks = ends.last().copied().unwrap_or(0);
+            for _ in 0..(threads.max(1) as u64).min(blocks) {
                 let started = Builder::new().spawn_scoped(scope, || work().unwrap_or_else(fail));
                 if let Err(error) = started {
                     fail(Error::io("cannot start a thread", error));

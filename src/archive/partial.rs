@@ -10,9 +10,9 @@
 //! lose its file to one here. It notices when the file gets its name, and fails.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -47,6 +47,13 @@ pub struct Partial {
 
 impl Partial {
     pub fn file_in(directory: &Path) -> Result<Partial> {
+        let partial = Partial::another_file_in(directory)?;
+        partial.remove_dead_siblings(directory);
+        Ok(partial)
+    }
+
+    /// The same where one was made just before: nobody looks for what dead writers left.
+    pub fn another_file_in(directory: &Path) -> Result<Partial> {
         let open = |path: &Path| OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(path);
         Partial::create_in(directory, open).map_err(|e| Error::io(directory, e))
     }
@@ -56,7 +63,9 @@ impl Partial {
             DirBuilder::new().mode(0o755).create(path)?;
             File::open(path)
         };
-        Partial::create_in(directory, make).map_err(|e| Error::io(directory, e))
+        let partial = Partial::create_in(directory, make).map_err(|e| Error::io(directory, e))?;
+        partial.remove_dead_siblings(directory);
+        Ok(partial)
     }
 
     fn create_in(directory: &Path, make: impl Fn(&Path) -> io::Result<File>) -> io::Result<Partial> {
@@ -72,9 +81,7 @@ impl Partial {
             // holds its lock, or has removed it.
             let taken = matches!(handle.try_lock(), Err(TryLockError::WouldBlock)) || !is_at(&path, &handle);
             if !taken {
-                let partial = Partial { path, handle, gone: false };
-                partial.remove_dead_siblings(directory);
-                return Ok(partial);
+                return Ok(Partial { path, handle, gone: false });
             }
         }
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "every new file is taken away"))
@@ -82,6 +89,22 @@ impl Partial {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub fn file(&self) -> &File {
+        &self.handle
+    }
+
+    /// Takes from group and others what `mode`, that of what it is made of, does not give them.
+    pub fn limit_mode(&self, mode: u32) -> Result<()> {
+        let failed = |e| Error::io(&self.path, e);
+        let own = self.handle.metadata().map_err(failed)?.mode() & 0o777;
+        let limited = own & (mode | 0o700);
+        if limited == own {
+            Ok(())
+        } else {
+            self.handle.set_permissions(Permissions::from_mode(limited)).map_err(failed)
+        }
     }
 
     /// For writing. The lock lives on until both handles are closed.
@@ -128,7 +151,8 @@ impl Drop for Partial {
     }
 }
 
-fn is_temporary(name: &OsStr) -> bool {
+/// Whether a name is one that only what is being written has.
+pub fn is_temporary(name: &OsStr) -> bool {
     let random = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
     random.is_some_and(|random| random.len() == RANDOM && random.bytes().all(|b| b.is_ascii_alphanumeric()))
 }

@@ -29,12 +29,26 @@ impl Archive {
     /// Has the stored bytes of a range of a file, which lies within it, read ahead if the
     /// source can do that: those of the blocks that are `wanted`.
     pub fn will_need(&self, id: FileId, range: Range<u64>, wanted: impl Fn(ArrayId, u32) -> bool) {
+        let mut differences = false;
+        self.will_need_records(id, range.clone(), |piece| {
+            let array = self.array(piece.array);
+            differences |= array.base.is_some();
+            wanted(piece.array, piece.block).then_some(array.first_block + piece.block)
+        });
+        if differences {
+            self.will_need_records(id, range, |piece| {
+                let base = self.array(ArrayId(self.array(piece.array).base?));
+                wanted(piece.array, piece.block).then_some(base.first_block + piece.block)
+            });
+        }
+    }
+
+    /// The same for the block records that are chosen for the pieces of a range.
+    fn will_need_records(&self, id: FileId, range: Range<u64>, mut record: impl FnMut(Piece) -> Option<u32>) {
         let mut stored: Option<Range<u64>> = None;
         let pieces = self.pieces(id, range.start, range.end - range.start, |piece| {
-            if !wanted(piece.array, piece.block) {
-                return Ok(());
-            }
-            let record = self.index.block(self.array(piece.array).first_block + piece.block);
+            let Some(record) = record(piece) else { return Ok(()) };
+            let record = self.index.block(record);
             let block = record.offset..record.offset + u64::from(record.length);
             match &mut stored {
                 // The writer puts neighbours side by side.

@@ -149,13 +149,20 @@ impl Archive {
     /// What an array holds, for messages.
     fn describe(&self, id: ArrayId, block: u32) -> String {
         let found = self.index.extents.iter().position(|extent| extent.array == Some(id.0));
-        let file = found.and_then(|i| self.index.files.iter().find(|file| file.extents.contains(&i)));
-        let path = file.map_or("", |file| file.path.as_str());
+        let file = found.and_then(|i| self.index.files.iter().position(|file| file.extents.contains(&i)));
+        let path = file.map_or_else(String::new, |file| self.shown_path(file));
         match found.map(|i| &self.index.extents[i]) {
             Some(e) if e.kind == ExtentKind::Tensor => format!("tensor {:?} of {path:?}, block {block}", e.name),
             Some(e) if e.kind == ExtentKind::Header => format!("header of {path:?}, block {block}"),
             _ => format!("content of {path:?}, block {block}"),
         }
+    }
+
+    /// The path of file number `file` as a mount shows it.
+    fn shown_path(&self, file: usize) -> String {
+        let path = &self.index.files[file].path;
+        let model = self.index.models.iter().find(|model| self.names_models && model.files.contains(&file));
+        model.map_or_else(|| path.clone(), |model| format!("{}/{path}", model.name))
     }
 
     /// Decodes block `block` of an array into `out`, whose length must be
@@ -174,6 +181,7 @@ impl Archive {
                 out.iter_mut().zip(&**bytes).for_each(|(byte, base)| *byte ^= base);
                 Ok(())
             })?;
+            self.done_with(self.array(ArrayId(base)).first_block + block);
         }
         self.done_with(array.first_block + block);
         Ok(())

@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use super::reader::{Archive, FileId};
+use super::reader::{Archive, ArrayId, FileId};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::format::{Extent, ExtentKind, Model};
@@ -25,7 +25,8 @@ impl Archive {
         })
     }
 
-    /// The first tensor of that name in a model.
+    /// The first tensor of that name in a model: a search, so whoever looks for many makes a map of
+    /// [`Archive::tensors`].
     pub fn tensor<'a>(&'a self, model: &'a Model, name: &str) -> Option<Tensor<'a>> {
         self.tensors(model).find(|tensor| tensor.name() == name)
     }
@@ -49,6 +50,11 @@ impl<'a> Tensor<'a> {
     /// Of all elements, little-endian and in row-major order.
     pub fn byte_len(&self) -> u64 {
         self.extent.length
+    }
+
+    /// What it is stored as; None if it has no elements.
+    pub fn array(&self) -> Option<ArrayId> {
+        self.extent.array.map(ArrayId)
     }
 
     /// The file that a mount shows it in, and where it begins there.
@@ -77,10 +83,8 @@ impl<'a> Tensor<'a> {
     pub fn read_parallel(&self, out: &mut [u8]) -> Result<()> {
         use rayon::prelude::*;
 
-        use super::reader::ArrayId;
-
         self.check(out)?;
-        let Some(array) = self.extent.array.map(ArrayId) else { return Ok(()) };
+        let Some(array) = self.array() else { return Ok(()) };
         let block = self.archive.array(array).block_bytes() as usize;
         let blocks = out.par_chunks_mut(block).enumerate();
         blocks.try_for_each(|(i, out)| self.archive.decode_block(array, i as u32, out))

@@ -18,7 +18,7 @@ impl Archive {
         check_names(&archives)?;
         let mut index = IndexBuilder::default();
         let mut at = 0;
-        let (mut arrays, mut blocks, mut extents, mut files) = (0, 0, 0, 0);
+        let (mut arrays, mut blocks, mut extents, mut files) = (0u32, 0u32, 0, 0);
         for archive in &archives {
             let from = archive.index();
             for i in 0..from.block_count() as u32 {
@@ -29,14 +29,17 @@ impl Archive {
             }
             for array in &from.arrays {
                 index.add_array(&ArrayInfo {
-                    first_block: blocks + array.first_block,
-                    side_block: array.side_block.map(|side| blocks + side),
-                    base: array.base.map(|base| arrays + base),
+                    first_block: blocks.wrapping_add(array.first_block),
+                    side_block: array.side_block.map(|side| blocks.wrapping_add(side)),
+                    base: array.base.map(|base| arrays.wrapping_add(base)),
                     ..array.clone()
                 });
             }
             for extent in &from.extents {
-                index.add_extent(&Extent { array: extent.array.map(|array| arrays + array), ..extent.clone() });
+                index.add_extent(&Extent {
+                    array: extent.array.map(|array| arrays.wrapping_add(array)),
+                    ..extent.clone()
+                });
             }
             for file in &from.files {
                 index.add_file(&FileEntry { extents: shifted(&file.extents, extents), ..file.clone() });
@@ -45,10 +48,12 @@ impl Archive {
                 index.add_model(&Model { files: shifted(&model.files, files), ..model.clone() });
             }
             at += archive.size();
-            (arrays, blocks) = (arrays + from.arrays.len() as u32, blocks + from.block_count() as u32);
+            // Too many are noticed when the index is finished.
+            arrays = arrays.wrapping_add(from.arrays.len() as u32);
+            blocks = blocks.wrapping_add(from.block_count() as u32);
             (extents, files) = (extents + from.extents.len(), files + from.files.len());
         }
-        let bytes = index.finish();
+        let bytes = index.finish().map_err(|defect| Error::Invalid(format!("{name}: {}", defect.0)))?;
         let trailer = Trailer {
             index_offset: at,
             index_length: bytes.len() as u64,

@@ -49,6 +49,11 @@ impl ArchiveWriter {
         self
     }
 
+    /// Takes from group and others what `mode`, that of a source, does not give them.
+    pub fn limit_mode(&self, mode: u32) -> Result<()> {
+        self.partial.limit_mode(mode)
+    }
+
     /// Appends the stored bytes of a block and returns the number of its record.
     pub fn add_block(&mut self, mode: BlockMode, stored: &[u8]) -> Result<u32> {
         let length = stored.len() as u32;
@@ -111,6 +116,7 @@ impl ArchiveWriter {
     /// name. Returns its size.
     pub fn finish(mut self) -> Result<u64> {
         let index = std::mem::take(&mut self.index).finish();
+        let index = index.map_err(|defect| Error::Invalid(format!("{}: {}", self.path.display(), defect.0)))?;
         let trailer = Trailer {
             index_offset: self.offset,
             index_length: index.len() as u64,

@@ -7,12 +7,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::archive::Archive;
 use crate::mount::{Owner, Owners};
+use crate::source::LocalFile;
 
 /// Opens one file, or several as one, or all that lie in a directory; with whom they belong to.
 pub fn open(paths: &[PathBuf]) -> Result<(Archive, Owners)> {
     match paths {
         [directory] if directory.is_dir() => open_all(&library(directory)?, &directory.display().to_string()),
-        [file] => Ok((Archive::open(file)?, Owners::of_file(owner(file)?))),
+        [file] => open_one(file).map(|(archive, owner)| (archive, Owners::of_file(owner))),
         files => open_all(files, &format!("{} files", files.len())),
     }
 }
@@ -21,8 +22,8 @@ fn open_all(files: &[PathBuf], name: &str) -> Result<(Archive, Owners)> {
     let mut archives = Vec::with_capacity(files.len());
     let mut owners = Vec::with_capacity(files.len());
     for file in files {
-        let archive = Archive::open(file)?;
-        owners.push((owner(file)?, archive.models().len()));
+        let (archive, owner) = open_one(file)?;
+        owners.push((owner, archive.models().len()));
         archives.push(archive);
     }
     Ok((Archive::union(name, archives)?, Owners::of_files(&owners)))
@@ -45,6 +46,9 @@ fn library(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn owner(file: &Path) -> Result<Owner> {
-    Ok(Owner::of(&fs::metadata(file).with_context(|| file.display().to_string())?))
+/// With the rights of the very file that is open: another may have its name by now.
+fn open_one(file: &Path) -> Result<(Archive, Owner)> {
+    let file = LocalFile::open(file)?;
+    let owner = Owner::of(&file.metadata()?);
+    Ok((Archive::from_source(Box::new(file))?, owner))
 }

@@ -98,7 +98,10 @@ fn run_unpack(args: &Unpack) -> Result<ExitCode> {
     let signal = signals()?;
     let report = match unpack::unpack(&options, &Bar::new(signal.clone())) {
         Err(Error::Cancelled) => {
-            return Ok(interrupted(&signal, "what is finished stays, and the same command goes on with the rest"));
+            return Ok(interrupted(
+                &signal,
+                "what is finished stays; the same command without --force goes on with the rest",
+            ));
         }
         result => result?,
     };

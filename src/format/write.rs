@@ -3,11 +3,12 @@
 use alloc::vec::Vec;
 
 use super::extent::RawExtent;
-use super::forever_constant::NONE;
+use super::forever_constant::{ARRAY_LEN, BLOCK_LEN, EXTENT_LEN, NONE};
 use super::index::{Extent, FileEntry, Model};
 use super::records::{ArrayInfo, BlockRecord};
 use super::sections::Sections;
 use crate::dtype::Dtype;
+use crate::error::Defect;
 
 /// Collects the records of an index. Records refer to each other by the numbers
 /// that the `add_` functions return.
@@ -80,9 +81,14 @@ impl IndexBuilder {
         }
     }
 
-    /// The whole index, without feature bits.
-    pub fn finish(self) -> Vec<u8> {
-        Sections::write([&[], &self.models, &self.files, &self.extents, &self.arrays, &self.blocks, &self.heap])
+    /// The whole index, without feature bits. Fails if it is too large for its references: then some
+    /// that were given out are wrong.
+    pub fn finish(self) -> Result<Vec<u8>, Defect> {
+        let records = [self.blocks.len() / BLOCK_LEN, self.arrays.len() / ARRAY_LEN, self.extents.len() / EXTENT_LEN];
+        if records.into_iter().any(|count| count > i32::MAX as usize) || self.heap.len() > u32::MAX as usize {
+            return Err(Defect("too many blocks, tensors or names for one file"));
+        }
+        Ok(Sections::write([&[], &self.models, &self.files, &self.extents, &self.arrays, &self.blocks, &self.heap]))
     }
 
     fn reference(&mut self, bytes: &[u8]) -> (u32, u32) {
@@ -95,7 +101,9 @@ impl IndexBuilder {
     }
 }
 
+/// Counts on from 0 if there are too many; `finish` says so.
 fn post_increment(count: &mut u32) -> u32 {
-    *count += 1;
-    *count - 1
+    let before = *count;
+    *count = count.wrapping_add(1);
+    before
 }

@@ -13,7 +13,7 @@ use crate::source::ReadAt;
 use header::Entry;
 
 /// Longest header that safetensors allows, in bytes.
-const MAX_HEADER: u64 = 100_000_000;
+pub const MAX_HEADER: u64 = 100_000_000;
 
 /// A tensor of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,9 @@ def test_what_exists_stays_unless_told(tiny_lossless, tmp_path):
     assert "--force" in failed(out, tiny_lossless.path)
     assert out.read_text() == "precious"
     merge(out, tiny_lossless.path, options=["--force"])
+    (tmp_path / "directory").mkdir()
+    done = run(UPG, "merge", tiny_lossless.path, "-o", tmp_path / "directory", "--force")
+    assert done.returncode == 1 and "is a directory" in one_line(done.stderr)
 
 
 def test_a_damaged_block_is_not_copied(tiny_lossless, tuned_lossless, tmp_path):
@@ -281,6 +285,31 @@ def test_differences_merge_again(tiny, run_7, tiny_lossless, run_7_lossless, tun
     for name, source in (("tuned", tuned), ("tiny", tiny), ("run-7", run_7), ("again", run_7)):
         expected |= below(name, tensors.tree(source))
     assert shown(two, mount) == expected and sums(two) == expected
+
+
+@pytest.mark.parametrize("delta", ("tuned", "run-7"))
+def test_differences_from_another_base(delta, tiny, run_7, tuned, tiny_lossless, run_7_lossless, tuned_lossless, mount, tmp_path):
+    """What others are differences from stays whole, and a base that is a difference stands for its own."""
+    one, two, again = tmp_path / "one.upg", tmp_path / "two.upg", tmp_path / "again.upg"
+    merge(one, tiny_lossless.path, run_7_lossless.path, options=["--delta", "tiny"])
+    report = merge(two, one, tuned_lossless.path, options=["--delta", delta])
+    expected = {}
+    for name, source in (("tuned", tuned), ("tiny", tiny), ("run-7", run_7)):
+        expected |= below(name, tensors.tree(source))
+    assert shown(two, mount) == expected and sums(two) == expected
+    assert report["differences"] >= (delta == "run-7")
+    # The same again is the same file.
+    merge(again, one, tuned_lossless.path, options=["--delta", delta])
+    assert tensors.sha256(again) == tensors.sha256(two)
+
+
+def test_the_rights_of_the_inputs(tiny_lossless, tuned_lossless, tmp_path):
+    """Who may not read one of them may not read what was made of both."""
+    private = tmp_path / "private.upg"
+    shutil.copy(tuned_lossless.path, private)
+    private.chmod(0o600)
+    merge(tmp_path / "m.upg", tiny_lossless.path, private)
+    assert (tmp_path / "m.upg").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_two_runs_share_is_one_difference(tiny_lossless, run_7_lossless, tmp_path):

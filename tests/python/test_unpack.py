@@ -1,7 +1,9 @@
 """upg unpack: what a mount shows, in a directory; each file whole or not at all; to be gone on with."""
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -106,6 +108,12 @@ def interrupted(image, out, number):
     raise AssertionError("every run was done before it could be interrupted")
 
 
+def finished(out):
+    """The files that the journal has, and that are there."""
+    lines = [json.loads(line) for line in (out / JOURNAL).read_text().splitlines()[1:] if line]
+    return [line["path"] for line in lines if (out / line["path"]).exists()]
+
+
 @pytest.mark.parametrize("number", (signal.SIGKILL, signal.SIGINT), ids=("killed", "interrupted"))
 def test_goes_on_where_it_was_interrupted(tiny, tiny_lossless, tmp_path, number):
     out = tmp_path / "out"
@@ -115,30 +123,78 @@ def test_goes_on_where_it_was_interrupted(tiny, tiny_lossless, tmp_path, number)
     expected = tensors.tree(tiny)
     there = {path: digest for path, digest in tensors.tree(out).items() if not path.startswith(".upg-")}
     assert 0 < len(there) < len(expected) and there.items() <= expected.items()
-    finished = json.loads((out / JOURNAL).read_text())["finished"]
-    before = {path: (out / path).stat().st_ino for path in finished}
+    before = {path: (out / path).stat().st_ino for path in finished(out)}
+    assert there.keys() == before.keys()
     report = unpack(tiny_lossless.path, out)
     assert tensors.tree(out) == expected
     assert report["kept"] == len(before)
-    assert {path: (out / path).stat().st_ino for path in finished} == before
+    assert {path: (out / path).stat().st_ino for path in before} == before
 
 
-def test_what_was_changed_since_is_written_again(tiny, tiny_lossless, tmp_path):
+def test_what_somebody_changed_or_put_there_since_stays(tiny, tiny_lossless, tmp_path):
+    """It is not what an earlier run wrote, whatever that finished."""
     out = tmp_path / "out"
     interrupted(tiny_lossless.path, out, signal.SIGKILL)
-    (changed, *_) = json.loads((out / JOURNAL).read_text())["finished"]
+    changed = finished(out)[0]
     (out / changed).write_bytes(bytes((out / changed).stat().st_size))
+    line = failed(tiny_lossless.path, out)
+    assert changed in line and "--force" in line and not (out / changed).read_bytes().strip(b"\0")
+    (out / changed).unlink()
+    missing = next(path for path in tensors.tree(tiny) if not (out / path).exists() and path != changed)
+    (out / missing).parent.mkdir(parents=True, exist_ok=True)
+    (out / missing).write_text("precious")
+    assert missing in failed(tiny_lossless.path, out)
+    assert (out / missing).read_text() == "precious"
+    (out / missing).unlink()
     unpack(tiny_lossless.path, out)
     assert tensors.tree(out) == tensors.tree(tiny)
 
 
-def test_does_not_go_on_with_another_file(tiny, tiny_lossless, tiny_lossy, tmp_path):
+@pytest.mark.parametrize("half", ("", "{", '{"path":"', "\n\n{}\nnonsense"))
+def test_half_a_line_in_the_journal(tiny, tiny_lossless, tmp_path, half):
+    """As a power cut leaves one; the next run appends behind it."""
     out = tmp_path / "out"
     interrupted(tiny_lossless.path, out, signal.SIGKILL)
-    line = failed(tiny_lossy.path, out)
-    assert "another file" in line and "--force" in line
+    with open(out / JOURNAL, "a") as journal:
+        journal.write(half)
     unpack(tiny_lossless.path, out)
     assert tensors.tree(out) == tensors.tree(tiny)
+
+
+def test_does_not_go_on_with_something_else(tiny, tiny_lossless, tiny_lossy, tmp_path):
+    """Another file, or other tensors of it: what is finished is part of no other work."""
+    out = tmp_path / "out"
+    interrupted(tiny_lossless.path, out, signal.SIGKILL)
+    there = tensors.tree(out)
+    for image, options in (
+        (tiny_lossy.path, ()),
+        (tiny_lossless.path, ("--tensor", "*norm*")),
+        (tiny_lossless.path, ("--file", "*.json")),
+    ):
+        line = failed(image, out, *options)
+        assert "something else" in line and "--force" in line
+        assert tensors.tree(out) == there
+    unpack(tiny_lossless.path, out)
+    assert tensors.tree(out) == tensors.tree(tiny)
+
+
+def test_one_at_a_time(tiny_lossless, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    with open(out / JOURNAL, "w") as journal:
+        fcntl.flock(journal, fcntl.LOCK_EX)
+        assert "another upg unpack" in failed(tiny_lossless.path, out)
+    unpack(tiny_lossless.path, out)
+
+
+def test_the_rights_of_the_file(tiny_lossless, tmp_path):
+    """Who may not read the .upg file may not read what was unpacked from it."""
+    image = tmp_path / "m.upg"
+    shutil.copy(tiny_lossless.path, image)
+    image.chmod(0o640)
+    unpack(image, tmp_path / "out")
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert modes == {0o640}
 
 
 def test_damage_is_named_and_what_is_whole_stays(tiny, tiny_lossless, tmp_path):

@@ -10,6 +10,7 @@ mod golden;
 mod guard_pages;
 mod hostile;
 mod matrix;
+mod odd_archives;
 mod odd_tensors;
 mod random_access;
 mod refusal;

@@ -33,6 +33,8 @@ pub struct Copier<'a> {
     progress: &'a dyn Progress,
     /// The new number of each array that was copied, by archive.
     copied: Vec<Vec<Option<u32>>>,
+    /// Whether something in the same archive is a difference from an array.
+    is_base: Vec<Vec<bool>>,
     /// Stored bytes that were written, by their checksum.
     written: HashMap<u64, Written>,
     /// New arrays, by a hash of all that makes one.
@@ -56,9 +58,16 @@ struct Written {
 impl<'a> Copier<'a> {
     pub fn new(archives: &'a [Archive], progress: &'a dyn Progress) -> Copier<'a> {
         let copied = archives.iter().map(|archive| vec![None; archive.index().arrays.len()]).collect();
+        let is_base = archives.iter().map(|archive| {
+            let arrays = &archive.index().arrays;
+            let mut is_base = vec![false; arrays.len()];
+            arrays.iter().filter_map(|array| array.base).for_each(|base| is_base[base as usize] = true);
+            is_base
+        });
         Copier {
             archives,
             progress,
+            is_base: is_base.collect(),
             copied,
             written: HashMap::new(),
             arrays: HashMap::new(),
@@ -120,7 +129,10 @@ impl<'a> Copier<'a> {
 
     /// The same for an array that may become a difference from another, which is there.
     pub fn array_beside(&mut self, writer: &mut ArchiveWriter, place: Place, base: Place) -> Result<u32> {
-        if self.copied[place.archive][place.array as usize].is_some() || self.holds_same(place, base)? {
+        // What others are differences from cannot be one itself.
+        let settled = self.is_base[place.archive][place.array as usize]
+            || self.copied[place.archive][place.array as usize].is_some();
+        if settled || self.holds_same(place, base)? {
             return self.array(writer, place);
         }
         let key = key(self.info(place), self.records(place).iter());

@@ -13,7 +13,7 @@ use crate::archive::{Archive, ArchiveWriter, ArrayId};
 use crate::codec::histogram::Histogram;
 use crate::codec::kernel::Isa;
 use crate::error::{Error, Result};
-use crate::format::{ArrayInfo, BlockMode, Codec, ExtentKind, Model};
+use crate::format::{ArrayInfo, BlockMode, Codec, Model};
 use crate::ops::convert::{Coding, Encoded, PatternTable, Plan, encode};
 
 /// A difference must take less than this part of what the tensor itself does: reading it decodes
@@ -25,24 +25,32 @@ const BATCH: usize = 32;
 /// The model that others are stored as differences to.
 pub struct Base<'a> {
     archive: usize,
-    tensors: HashMap<&'a str, u32>,
+    /// In the order of the files.
+    arrays: Vec<u32>,
+    by_name: HashMap<&'a str, u32>,
 }
 
 impl<'a> Base<'a> {
     /// `archive`: which of the archives the model is in.
-    pub fn new(archives: &'a [Archive], archive: usize, model: &Model) -> Base<'a> {
+    pub fn new(archives: &'a [Archive], archive: usize, model: &'a Model) -> Base<'a> {
         let of = &archives[archive];
-        let extents = of.files(model).flat_map(|(_, file)| of.extents(file));
-        let tensors = extents.filter(|extent| extent.kind == ExtentKind::Tensor);
-        Base { archive, tensors: tensors.filter_map(|tensor| Some((tensor.name.as_str(), tensor.array?))).collect() }
+        let mut base = Base { archive, arrays: Vec::new(), by_name: HashMap::new() };
+        for tensor in of.tensors(model) {
+            // What is a difference itself stands for what it is from: that is whole, and much like it.
+            let Some(array) = tensor.array() else { continue };
+            let array = of.array(array).base.unwrap_or(array.0);
+            base.arrays.push(array);
+            base.by_name.entry(tensor.name()).or_insert(array);
+        }
+        base
     }
 
     pub fn places(&self) -> impl Iterator<Item = Place> {
-        self.tensors.values().map(|&array| Place { archive: self.archive, array })
+        self.arrays.iter().map(|&array| Place { archive: self.archive, array })
     }
 
     pub fn tensor(&self, name: &str) -> Option<Place> {
-        self.tensors.get(name).map(|&array| Place { archive: self.archive, array })
+        self.by_name.get(name).map(|&array| Place { archive: self.archive, array })
     }
 }
 

@@ -7,6 +7,7 @@
 mod blocks;
 mod difference;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -16,8 +17,12 @@ use crate::archive::{Archive, ArchiveWriter, Existing};
 use crate::error::{Error, Result};
 use crate::format::{Extent, ExtentKind, Model, check_component, clash};
 use crate::ops::convert::Progress;
+use crate::source::LocalFile;
 use blocks::{Copier, Place};
 use difference::Base;
+
+/// Arrays that may name a block record, on average.
+const MOST_SHARING: u64 = 4;
 
 /// An archive to be merged.
 #[derive(Debug, Clone)]
@@ -31,7 +36,8 @@ pub struct Options {
     pub inputs: Vec<Input>,
     pub output: PathBuf,
     /// The model, by its name in the result, that tensors of the others are stored as differences
-    /// to where that is smaller; only those that both store exactly.
+    /// to where that is smaller; only those that both store exactly. What that model stores as a
+    /// difference stands for what it is from.
     pub delta: Option<String>,
     pub force: bool,
 }
@@ -62,11 +68,24 @@ pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
         let what = "exists; choose another name with -o, or replace it with --force";
         return Err(Error::Invalid(format!("{} {what}", options.output.display())));
     }
-    let archives = options.inputs.iter().map(|input| Archive::open(&input.file)).collect::<Result<Vec<_>>>()?;
+    if options.output.is_dir() {
+        return Err(Error::Invalid(format!("{} is a directory", options.output.display())));
+    }
+    // Nobody is to read more than every input lets him read.
+    let mut mode = !0;
+    let open = |input: &Input| {
+        let file = LocalFile::open(&input.file)?;
+        mode &= file.metadata()?.mode();
+        let archive = Archive::from_source(Box::new(file))?;
+        check_sharing(&archive)?;
+        Ok(archive)
+    };
+    let archives = options.inputs.iter().map(open).collect::<Result<Vec<_>>>()?;
     let names = names(&options.inputs, &archives)?;
-    progress.begin(archives.iter().map(stored_bytes).sum());
+    progress.begin(archives.iter().map(stored_bytes).fold(0, u64::saturating_add));
     let existing = if options.force { Existing::Replace } else { Existing::Keep };
     let mut writer = ArchiveWriter::create(&options.output)?.existing(existing);
+    writer.limit_mode(mode)?;
     let mut copier = Copier::new(&archives, progress);
     let base = options.delta.as_deref().map(|delta| base(options, &archives, &names, delta)).transpose()?;
     // A difference is to what lies before it.
@@ -150,6 +169,19 @@ fn names(inputs: &[Input], archives: &[Archive]) -> Result<Vec<Vec<String>>> {
         Some(clash) => Err(Error::Invalid(format!("models of the same name: {clash}; give one another as NAME=FILE"))),
         None => Ok(names),
     }
+}
+
+/// Arrays may name the same block records, all of them all; each has its own in a copy. Only files that
+/// were made to do harm have more than a few such arrays.
+fn check_sharing(archive: &Archive) -> Result<()> {
+    let index = archive.index();
+    let named: u64 = index.arrays.iter().map(|array| u64::from(array.block_count()) + 1).sum();
+    let there = index.block_count() as u64 + index.arrays.len() as u64;
+    if named > MOST_SHARING * there {
+        let what = format!("its arrays name {named} blocks, of which there are {}", index.block_count());
+        return Err(Error::unsupported(archive.name(), what));
+    }
+    Ok(())
 }
 
 /// What copying an archive reads, at most.

@@ -8,7 +8,7 @@ mod plan;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::archive::{Archive, ArrayId, Existing, Partial, cannot_write};
 use crate::error::{Error, Result};
 use crate::ops::convert::Progress;
+use crate::source::LocalFile;
 use journal::Journal;
 pub use plan::Selection;
 use plan::{Output, outputs};
@@ -49,7 +50,10 @@ pub struct Report {
 
 pub fn unpack(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let start = Instant::now();
-    let archive = Archive::open(&options.file)?;
+    let image = LocalFile::open(&options.file)?;
+    // Nobody is to read more than the archive let him read.
+    let mode = image.metadata()?.mode();
+    let archive = Archive::from_source(Box::new(image))?;
     let outputs = outputs(&archive, &options.selection)?;
     if outputs.is_empty() {
         let what = format!("{}: nothing in it matches; upg info lists what there is", options.file.display());
@@ -57,19 +61,27 @@ pub fn unpack(options: &Options, progress: &dyn Progress) -> Result<Report> {
     }
     let directory = options.output.as_path();
     fs::create_dir_all(directory).map_err(|e| cannot_write(directory, e))?;
-    let mut journal = journal(options, &archive, &outputs)?;
-    let (finished, missing): (Vec<_>, Vec<_>) =
-        outputs.iter().partition(|output| journal.has(&output.path, &directory.join(&output.path)));
-    let written_bytes = missing.iter().map(|output| output.size).sum();
+    let mut journal = Journal::open(directory, &archive, &outputs, options.force)?;
+    let missing = missing(options, &journal, &outputs);
+    // What never began leaves nothing; what did goes on another time.
+    let missing = match missing {
+        Err(error) if journal.is_new() => return journal.remove().and(Err(error)),
+        missing => missing?,
+    };
+    let written_bytes = missing.iter().map(|output| output.size).fold(0, u64::saturating_add);
     progress.begin(written_bytes);
     let mut directories = BTreeSet::from([directory.to_path_buf()]);
-    for output in missing {
+    for output in &missing {
         let location = directory.join(&output.path);
         let parent = location.parent().unwrap_or(directory);
         fs::create_dir_all(parent).map_err(|e| cannot_write(parent, e))?;
+        let first = directories.insert(parent.to_path_buf()) || parent == directory;
         directories.extend(parent.ancestors().take_while(|&above| above != directory).map(Path::to_path_buf));
-        write(&archive, output, &location, options.threads, progress)?;
-        journal.add(&output.path, &location)?;
+        let partial = if first { Partial::file_in(parent)? } else { Partial::another_file_in(parent)? };
+        partial.limit_mode(mode)?;
+        write(&archive, output, &location, &partial, options.threads, progress)?;
+        journal.add(&output.path, partial.file())?;
+        partial.publish(&location, if options.force { Existing::Replace } else { Existing::Keep })?;
     }
     for made in &directories {
         File::open(made).and_then(|made| made.sync_all()).map_err(|e| Error::io(made, e))?;
@@ -78,38 +90,42 @@ pub fn unpack(options: &Options, progress: &dyn Progress) -> Result<Report> {
     Ok(Report {
         output: directory.display().to_string(),
         files: outputs.len() as u64,
-        bytes: outputs.iter().map(|output| output.size).sum(),
-        kept: finished.len() as u64,
+        bytes: outputs.iter().map(|output| output.size).fold(0, u64::saturating_add),
+        kept: (outputs.len() - missing.len()) as u64,
         written_bytes,
         seconds: start.elapsed().as_secs_f64(),
     })
 }
 
-/// An earlier run's, or a new one, if nothing is in the way.
-fn journal(options: &Options, archive: &Archive, outputs: &[Output]) -> Result<Journal> {
-    if !options.force
-        && let Some(journal) = Journal::find(&options.output, archive)?
-    {
-        return Ok(journal);
+/// The files that an earlier run did not write. Fails if something else has the name of one.
+fn missing<'a>(options: &Options, journal: &Journal, outputs: &'a [Output]) -> Result<Vec<&'a Output>> {
+    let mut missing = Vec::new();
+    for output in outputs {
+        let location = options.output.join(&output.path);
+        match fs::symlink_metadata(&location) {
+            Ok(there) if journal.has(&output.path, &there) => {}
+            Ok(_) if !options.force => {
+                let what = "exists; choose another place with -o, or replace it with --force";
+                return Err(Error::Invalid(format!("{} {what}", location.display())));
+            }
+            _ => missing.push(output),
+        }
     }
-    let there = |output: &&Output| fs::symlink_metadata(options.output.join(&output.path)).is_ok();
-    if !options.force
-        && let Some(there) = outputs.iter().find(there)
-    {
-        let location = options.output.join(&there.path);
-        let what = format!("{} exists; choose another place with -o, or replace it with --force", location.display());
-        return Err(Error::Invalid(what));
-    }
-    let journal = Journal::new(&options.output, archive);
-    journal.save()?;
-    Ok(journal)
+    Ok(missing)
 }
 
-fn write(archive: &Archive, output: &Output, location: &Path, threads: usize, progress: &dyn Progress) -> Result<()> {
+/// Writes the content of a file, and makes it durable.
+fn write(
+    archive: &Archive,
+    output: &Output,
+    location: &Path,
+    partial: &Partial,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<()> {
     let failed = |e| cannot_write(location, e);
-    let partial = Partial::file_in(location.parent().unwrap_or(Path::new(".")))?;
-    let file = partial.handle().map_err(failed)?;
-    reserve(&file, output.size).map_err(failed)?;
+    let file = partial.file();
+    reserve(file, output.size).map_err(failed)?;
     file.write_all_at(&output.header, 0).map_err(failed)?;
     progress.advance(output.header.len() as u64);
     let arrays: Vec<ArrayId> = output.arrays.iter().map(|&(_, array)| array).collect();
@@ -124,8 +140,7 @@ fn write(archive: &Archive, output: &Output, location: &Path, threads: usize, pr
         progress.advance(bytes.len() as u64);
         Ok(())
     })?;
-    drop(file);
-    partial.publish(location, Existing::Replace)
+    file.sync_all().map_err(failed)
 }
 
 /// Gives a file its size, and its room on the disk where that can be had: want of it is noticed

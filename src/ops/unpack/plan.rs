@@ -6,9 +6,11 @@ use globset::GlobSet;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 
-use crate::archive::{Archive, ArrayId, FileId};
+use super::journal;
+use crate::archive::{Archive, ArrayId, FileId, is_temporary};
 use crate::error::{Error, Result};
 use crate::format::{Extent, ExtentKind, FileEntry};
+use crate::shard::MAX_HEADER;
 
 /// What of an archive is wanted: everything if both are empty.
 #[derive(Debug, Default)]
@@ -40,6 +42,7 @@ pub fn outputs(archive: &Archive, selection: &Selection) -> Result<Vec<Output>> 
             if !selection.files.is_empty() && !selection.files.is_match(&path) {
                 continue;
             }
+            check_path(archive, &path)?;
             if selection.tensors.is_empty() {
                 outputs.push(whole(archive, path, file));
             } else {
@@ -48,6 +51,15 @@ pub fn outputs(archive: &Archive, selection: &Selection) -> Result<Vec<Output>> 
         }
     }
     Ok(outputs)
+}
+
+/// Names that this program gives to what is unfinished.
+fn check_path(archive: &Archive, path: &str) -> Result<()> {
+    if path == journal::NAME || path.split('/').any(|part| is_temporary(part.as_ref())) {
+        let what = format!("{path:?} has a name that only unfinished files have; leave it out with --file");
+        return Err(Error::Invalid(format!("{}: {what}", archive.name())));
+    }
+    Ok(())
 }
 
 fn whole(archive: &Archive, path: String, file: &FileEntry) -> Output {
@@ -104,6 +116,10 @@ fn header(archive: &Archive, id: FileId, tensors: &[&Extent]) -> Result<Vec<u8>>
 fn own_metadata(archive: &Archive, id: FileId) -> Result<Option<HashMap<String, String>>> {
     let first = archive.extents(archive.file(id)).first().filter(|extent| extent.kind == ExtentKind::Header);
     let Some(first) = first else { return Ok(None) };
+    if first.length > MAX_HEADER + 8 {
+        let what = format!("a safetensors header of {} bytes", first.length);
+        return Err(Error::unsupported(archive.name(), what));
+    }
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(first.length as usize).map_err(Error::no_memory)?;
     bytes.resize(first.length as usize, 0);
