@@ -53,10 +53,8 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! Safetensors headers and small files beside the tensors are zstd frames: without `std` the feature
-//! `ruzstd` decodes them, and without either they are [`error::Error::Unsupported`]. Vector code is
-//! used as far as the program is compiled for it (`-C target-feature`). Several threads may still
-//! read at once, but nothing is kept between reads.
+//! There, vector code is used as far as the program is compiled for it (`-C target-feature`), and an
+//! archive keeps nothing between reads.
 //!
 //! `docs/format.md` defines the file, `docs/architecture.md` maps the code.
 

@@ -1,12 +1,13 @@
-//! Blocks of small files: each is one zstd frame. The C library decodes it where there is std;
-//! elsewhere the crate ruzstd does, if its feature is chosen. What is well-formed is the same from
-//! both; of a frame that is damaged, and whose checksum fits all the same, they need not refuse the
-//! same, nor make the same of it.
+//! Blocks that are zstd frames: those of small files and tensors. The C library decodes them where
+//! there is std, and the crate ruzstd elsewhere. What is well-formed is the same from both; of a frame
+//! that is damaged, and whose checksum fits all the same, they need not refuse the same, nor make the
+//! same of it.
 
+#[cfg(feature = "std")]
+use self::in_c as decompress;
+#[cfg(not(feature = "std"))]
+use self::in_rust as decompress;
 use crate::error::Defect;
-
-/// Whether this build has a decoder for zstd frames.
-pub const CAN_DECODE: bool = cfg!(any(feature = "std", feature = "ruzstd"));
 
 /// What frames begin with (RFC 8878).
 const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
@@ -28,7 +29,7 @@ pub fn decode(stored: &[u8], out: &mut [u8]) -> Result<(), Defect> {
 
 /// Returns how many bytes were written.
 #[cfg(feature = "std")]
-fn decompress(stored: &[u8], out: &mut [u8]) -> Result<usize, Defect> {
+fn in_c(stored: &[u8], out: &mut [u8]) -> Result<usize, Defect> {
     if zstd::zstd_safe::find_frame_compressed_size(stored).ok() != Some(stored.len()) {
         return Err(NOT_A_FRAME);
     }
@@ -37,8 +38,8 @@ fn decompress(stored: &[u8], out: &mut [u8]) -> Result<usize, Defect> {
 
 /// Returns how many bytes were written. What a frame says of its length is not believed: one of
 /// its blocks, which have at most 128 KiB, is decoded after the other, while there is room.
-#[cfg(all(feature = "ruzstd", not(feature = "std")))]
-fn decompress(stored: &[u8], out: &mut [u8]) -> Result<usize, Defect> {
+#[cfg(any(test, not(feature = "std")))]
+fn in_rust(stored: &[u8], out: &mut [u8]) -> Result<usize, Defect> {
     use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
     use ruzstd::io::Read;
 
@@ -70,7 +71,30 @@ fn decompress(stored: &[u8], out: &mut [u8]) -> Result<usize, Defect> {
     }
 }
 
-#[cfg(not(any(feature = "std", feature = "ruzstd")))]
-fn decompress(_: &[u8], _: &mut [u8]) -> Result<usize, Defect> {
-    Err(UNDECODABLE)
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_frames_are_the_same_to_both_and_no_damage_ends_the_program() {
+        let text: Vec<u8> = (0..50_000u64).flat_map(|i| (i * i / 7 % 1000).to_string().into_bytes()).collect();
+        for (length, level) in [(1, 1), (100, 19), (5_000, 1), (5_000, 19), (text.len(), 1), (text.len(), 19)] {
+            let frame = zstd::bulk::compress(&text[..length], level).expect("a frame");
+            for decompress in [in_c, in_rust] {
+                let mut out = vec![0; length];
+                assert_eq!(decompress(&frame, &mut out), Ok(length));
+                assert!(out == text[..length], "{length} bytes, level {level}");
+                assert!(decompress(&frame[..frame.len() - 1], &mut out).is_err());
+                assert!(decompress(&frame, &mut out[1..]).is_err());
+                for at in (0..frame.len()).step_by(frame.len().div_ceil(100)) {
+                    for bit in 0..8 {
+                        let mut damaged = frame.clone();
+                        damaged[at] ^= 1 << bit;
+                        // Bytes or an error.
+                        let _ = decompress(&damaged, &mut out);
+                    }
+                }
+            }
+        }
+    }
 }

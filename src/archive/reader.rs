@@ -203,10 +203,6 @@ impl Archive {
                 self.source.read_exact_at(out, record.offset)?;
                 check(out, &record).map_err(at)
             }
-            (BlockMode::Coded, Codec::Zstd) if !frame::CAN_DECODE => {
-                let what = format!("{} is a zstd frame; build upg with the feature ruzstd", self.describe(id, block));
-                Err(Error::unsupported(self.name(), what))
-            }
             (BlockMode::Coded, Codec::Zstd) => self.with_stored(&record, at, |stored| frame::decode(stored, out)),
             (BlockMode::Coded, Codec::Symbols(params)) => {
                 let side = self.side(id)?;

@@ -4,23 +4,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use upg::archive::Archive;
 use upg::format::ExtentKind;
 
-/// Builds the program with these features, beside what the tests were built in.
-fn with_program(features: &str, run: impl FnOnce(&Path)) {
-    // With other features it lies in the same place.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+/// Builds the program beside what the tests were built in, and returns where it is.
+fn build() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a directory");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bare/Cargo.toml");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--locked", "--features", features]);
-    succeed(cargo.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target));
-    run(&target.join("release/upg-bare"));
+    cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(manifest);
+    succeed(cargo.arg("--target-dir").arg(target));
+    target.join("release/upg-bare")
 }
 
 fn succeed(command: &mut Command) -> String {
@@ -62,28 +58,19 @@ fn expected() -> String {
     format!("{golden}{} hostile files\n", files("bad").len())
 }
 
-fn check(program: &Path) {
-    let said = succeed(&mut Command::new(program));
+#[test]
+fn a_program_with_nothing_under_it_reads_models() {
+    let program = build();
+    let said = succeed(&mut Command::new(&program));
     let (files, damage) = said.split_at(expected().len().min(said.len()));
     assert_eq!(files, expected());
     // The error that one damaged bit gave, and how many bits were flipped in all.
     assert!(damage.starts_with("damaged: tensor ") && damage.ends_with(" bits\n"), "{damage}");
-}
 
-#[test]
-fn a_program_with_nothing_under_it_reads_models() {
-    with_program("small-files", |program| {
-        check(program);
-        let symbols = succeed(Command::new("nm").arg(program));
-        assert!(symbols.contains("3upg") && !symbols.contains("3std"), "{symbols}");
-        assert_eq!(succeed(Command::new("nm").arg("-u").arg(program)), "");
-        // Nor is anything loaded when it starts.
-        let segments = succeed(Command::new("readelf").arg("-lW").arg(program));
-        assert!(segments.contains("LOAD") && !segments.contains("INTERP"), "{segments}");
-    });
-}
-
-#[test]
-fn without_a_decoder_for_small_files_it_reads_tensors() {
-    with_program("", check);
+    let symbols = succeed(Command::new("nm").arg(&program));
+    assert!(symbols.contains("3upg") && !symbols.contains("3std"), "{symbols}");
+    assert_eq!(succeed(Command::new("nm").arg("-u").arg(&program)), "");
+    // Nor is anything loaded when it starts.
+    let segments = succeed(Command::new("readelf").arg("-lW").arg(&program));
+    assert!(segments.contains("LOAD") && !segments.contains("INTERP"), "{segments}");
 }

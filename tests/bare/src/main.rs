@@ -34,9 +34,6 @@ pub extern "C" fn main() -> ! {
 
 include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
-/// Without it, blocks of small files and of safetensors headers are not supported.
-const SMALL_FILES: bool = cfg!(feature = "small-files");
-
 fn say(what: &str) -> Result<(), String> {
     writeln!(Output(1), "{what}").map_err(|_| "cannot write".to_string())
 }
@@ -50,11 +47,9 @@ fn golden() -> Result<(), String> {
     for &((name, bytes), expected) in GOLDEN {
         let archive = open(name, bytes).map_err(|e| e.to_string())?;
         say(&format!("{name}: {}", tensors(&archive).map_err(|e| e.to_string())?))?;
-        if SMALL_FILES {
-            let hashes = files(&archive).map_err(|e| e.to_string())?;
-            if hashes != expected {
-                return Err(format!("{name}: other bytes:\n{hashes}"));
-            }
+        let hashes = files(&archive).map_err(|e| e.to_string())?;
+        if hashes != expected {
+            return Err(format!("{name}: other bytes:\n{hashes}"));
         }
     }
     Ok(())
@@ -100,8 +95,7 @@ fn bad() -> Result<(), String> {
         let mut lines = ERRORS.lines();
         let reason = if name.starts_with("zstd-") { ": corrupt: " } else { "\n" };
         let without = |line: &str| line.split(reason).next().map(String::from);
-        let unsupported = !SMALL_FILES && error.contains(": not supported: content of ");
-        if !unsupported && !lines.any(|line| line.starts_with(name) && without(line) == without(&error)) {
+        if !lines.any(|line| line.starts_with(name) && without(line) == without(&error)) {
             return Err(format!("another error: {error}"));
         }
     }
