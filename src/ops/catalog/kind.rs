@@ -42,7 +42,10 @@ impl Kind {
         if parts().any(|part| part.contains("expert")) {
             return Kind::Expert;
         }
-        parts().find_map(|part| Kind::of_part(&part)).unwrap_or(Kind::Other)
+        // BERT has these in its MLP, and in its attention, where that says more.
+        let vague = parts().any(|part| part == "intermediate" || part == "output");
+        let otherwise = if vague { Kind::Mlp } else { Kind::Other };
+        parts().find_map(|part| Kind::of_part(&part)).unwrap_or(otherwise)
     }
 
     fn of_part(part: &str) -> Option<Kind> {
@@ -58,7 +61,7 @@ impl Kind {
             Some(Kind::Embedding)
         } else if has(&["attn", "attention"]) {
             Some(Kind::Attention)
-        } else if has(&["mlp", "ffn", "feed_forward", "moe"]) || is(&["intermediate", "output"]) {
+        } else if has(&["mlp", "ffn", "feed_forward", "moe"]) {
             Some(Kind::Mlp)
         } else {
             None
