@@ -241,7 +241,7 @@ pub fn cannot_write(path: &Path, error: io::Error) -> Error {
         io::ErrorKind::FileTooLarge => "a limit on the size of files (ulimit -f, or the file system's) is too low",
         _ => return Error::io(path, error),
     };
-    Error::Invalid(format!("{}: {error}; nothing was kept; {help}", path.display()))
+    Error::Invalid(format!("{}: {error}; it was not kept; {help}", path.display()))
 }
 
 #[cfg(test)]

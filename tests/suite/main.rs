@@ -1,6 +1,8 @@
 //! Tests of the library through its public interface. Mounts and clients are
 //! tested in `tests/python`.
 
+// It has a start and system calls for this machine only.
+#[cfg(target_arch = "x86_64")]
 mod bare;
 mod bench;
 mod convert;
