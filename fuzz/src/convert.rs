@@ -71,6 +71,7 @@ fn options(flags: u8, how: [u8; 3], source: &Path, output: &Path) -> Options {
                 if flags & KEEP != 0 { set } else { GlobSet::empty() }
             },
         ),
+        like: None,
         threads: 1 + usize::from(flags & TWO_THREADS != 0),
         memory: LEAST_MEMORY,
         force: false,

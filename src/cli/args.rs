@@ -40,7 +40,8 @@ Examples:
   upg convert models/phi-4 -o phi-4-upg        3.2 bits per weight; a directory with phi-4.upg
   upg convert models/phi-4 -o phi-4.upg        the file alone
   upg convert models/phi-4 --lossless          bit for bit the same, a third smaller
-  upg convert model.safetensors --bits 4 --keep 'lm_head.*' -o model.upg")]
+  upg convert model.safetensors --bits 4 --keep 'lm_head.*' -o model.upg
+  upg convert run-7 --like phi-4.upg           for merging: unchanged tensors come out the same")]
 pub struct Convert {
     /// Model directory as it lies on the hub, or one .safetensors file
     pub source: PathBuf,
@@ -60,6 +61,16 @@ pub struct Convert {
     /// Size of the safetensors files over that of the result
     #[arg(long, value_name = "R", value_parser = parse_ratio)]
     pub ratio: Option<f64>,
+
+    /// Convert as the model in this .upg file was converted, each tensor at the rate that it has there.
+    /// Tensors that both models have alike come out alike then, and upg merge stores them once
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["target", "grid", "effort", "flat", "columns", "lossy_fp8"])]
+    pub like: Option<PathBuf>,
+
+    /// Which model of several in that file
+    #[arg(long, value_name = "NAME", requires = "like")]
+    pub like_model: Option<String>,
 
     /// Store tensors with matching names bit for bit; may be repeated
     #[arg(long, value_name = "GLOB")]

@@ -15,6 +15,7 @@ use super::progress::Bar;
 use super::{bench_output, catalog_output, output, verify_output};
 use crate::archive::Archive;
 use crate::error::Error;
+use crate::ops::choose::choose;
 use crate::ops::convert::{self, Options, SourceTree, Target};
 use crate::ops::{bench, catalog, info, merge, unpack, verify};
 
@@ -52,9 +53,17 @@ fn run_convert(args: &Convert) -> Result<ExitCode> {
         columns: args.columns.into(),
         lossy_fp8: args.lossy_fp8,
         keep: globs(&args.keep)?,
+        like: None,
         threads: args.threads.map_or_else(cores, usize::from),
         memory: args.memory,
         force: args.force,
+    };
+    let options = match &args.like {
+        Some(file) => {
+            let archive = Archive::open(file)?;
+            options.like(&archive, choose(&archive, args.like_model.as_deref(), None, "--like-model")?)?
+        }
+        None => options,
     };
     let signal = signals()?;
     let result = convert::convert(&options, &Bar::new(signal.clone()));

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod catalog;
+pub mod choose;
 pub mod convert;
 pub mod info;
 pub mod merge;

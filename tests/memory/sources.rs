@@ -85,6 +85,7 @@ fn most_of_conversion(source: &Path) -> usize {
         columns: Columns::Auto,
         lossy_fp8: false,
         keep: GlobSet::empty(),
+        like: None,
         threads: 1,
         memory: LEAST_MEMORY,
         force: false,

@@ -80,6 +80,7 @@ pub fn options(source: &Path, output: &Path, target: Target) -> Options {
         columns: Columns::Auto,
         lossy_fp8: false,
         keep: GlobSet::empty(),
+        like: None,
         threads: 2,
         memory: 1 << 30,
         force: false,

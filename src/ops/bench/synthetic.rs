@@ -125,6 +125,7 @@ impl Synthetic {
             columns: Columns::None,
             lossy_fp8: false,
             keep: GlobSet::empty(),
+            like: None,
             threads: speeds.thread_counts.last().copied().unwrap_or(1),
             memory: 2 << 30,
             force: true,

@@ -6,6 +6,7 @@ use std::sync::mpsc::Receiver;
 use super::allocate::{Matrix, allocate};
 use super::analyse::survey;
 use super::exact::{Reason, reason};
+use super::metadata::rounded;
 use super::plan::{Plan, array_dtype};
 use super::roles::Names;
 use super::tree::{SourceKind, SourceTree};
@@ -22,6 +23,8 @@ const MOST_FOR_THE_REST: f64 = 0.05;
 /// Bytes of the file besides what its blocks and tensors take, and for each file in it.
 const FRAME_BYTES: f64 = 600.0;
 const FRAME_BYTES_PER_FILE: f64 = 120.0;
+/// What the metadata say of a tensor.
+const METADATA_BYTES_PER_TENSOR: f64 = 7.0;
 /// How many tensors the planner is ahead of the sizes that it knows.
 const AHEAD: usize = 2;
 /// Most that earlier tensors' misses change a tensor's bits by, relatively.
@@ -33,6 +36,8 @@ pub struct Budget {
     pub average: f64,
     /// Of each, in the order of the files.
     bits: Vec<f64>,
+    /// Whatever earlier matrices took.
+    settled: bool,
 }
 
 impl Budget {
@@ -46,8 +51,12 @@ impl Budget {
         if options.target == Target::Lossless {
             return Ok(None);
         }
-        let rest = Rest::new(options, tree, progress)?;
         let lossy: Vec<&ShardTensor> = tree.tensors().filter(|tensor| reason(options, tensor).is_none()).collect();
+        if let Some(like) = &options.like {
+            let bits = lossy.iter().map(|tensor| like.bits_of(&tensor.name)).collect();
+            return Ok(Some(Budget { average: like.bits(), bits, settled: true }));
+        }
+        let rest = Rest::new(options, tree, progress)?;
         let weights = lossy.iter().map(|tensor| tensor.elements()).sum::<u64>().max(1) as f64;
         let average = match options.target {
             Target::Lossless => return Ok(None),
@@ -73,7 +82,8 @@ impl Budget {
         let average = average * (1.0 - MARGIN);
         let matrices: Vec<Matrix> =
             lossy.iter().map(|tensor| Matrix { role: names.role(&tensor.name), elements: tensor.elements() }).collect();
-        Ok(Some(Budget { average, bits: allocate(&matrices, names.layers(), average, options.flat) }))
+        let bits = allocate(&matrices, names.layers(), average, options.flat);
+        Ok(Some(Budget { average, bits, settled: false }))
     }
 }
 
@@ -100,6 +110,7 @@ impl Rest {
                 continue;
             };
             rest.bytes += compressed_bytes(&source, shard.header_len)?;
+            rest.bytes += METADATA_BYTES_PER_TENSOR * shard.tensors.len() as f64;
             for tensor in &shard.tensors {
                 let Some(reason) = reason(options, tensor) else { continue };
                 let kept = matches!(reason, Reason::Asked | Reason::Quantised);
@@ -136,6 +147,7 @@ fn compressed_bytes(source: &LocalFile, length: u64) -> Result<f64> {
 /// the account of later ones.
 pub struct Account {
     bits: std::vec::IntoIter<f64>,
+    settled: bool,
     /// Bytes that each matrix took, in order.
     taken: Receiver<u64>,
     /// Of the matrices whose size is not known yet: bytes in the budget, and bytes asked for.
@@ -146,7 +158,7 @@ pub struct Account {
 
 impl Account {
     pub fn new(budget: Budget, taken: Receiver<u64>) -> Account {
-        Account { bits: budget.bits.into_iter(), taken, open: VecDeque::new(), left: 0.0 }
+        Account { bits: budget.bits.into_iter(), settled: budget.settled, taken, open: VecDeque::new(), left: 0.0 }
     }
 
     /// Bits per weight for the next matrix, of so many elements. What is known of
@@ -154,6 +166,9 @@ impl Account {
     /// but the last [`AHEAD`], which are waited for.
     pub fn next(&mut self, elements: u64) -> f64 {
         let bits = self.bits.next().unwrap_or_default();
+        if self.settled {
+            return bits;
+        }
         while self.open.len() > AHEAD {
             // If the encoder is gone, an error is on its way to the user.
             let (Ok(taken), Some((budgeted, _))) = (self.taken.recv(), self.open.pop_front()) else { break };
@@ -162,8 +177,8 @@ impl Account {
         let promised: f64 = self.open.iter().map(|(budgeted, asked)| asked - budgeted).sum();
         let budgeted = bits * elements as f64 / 8.0;
         let most = MOST_CORRECTION * budgeted;
-        let asked = budgeted + (self.left - promised).clamp(-most, most);
-        self.open.push_back((budgeted, asked));
-        8.0 * asked / elements as f64
+        let asked = rounded(8.0 * (budgeted + (self.left - promised).clamp(-most, most)) / elements as f64);
+        self.open.push_back((budgeted, asked * elements as f64 / 8.0));
+        asked
     }
 }

@@ -82,7 +82,8 @@ impl Reason {
 pub fn reason(options: &Options, tensor: &ShardTensor) -> Option<Reason> {
     let lossless = options.target == Target::Lossless;
     of_tensor(tensor, options.lossy_fp8 && !lossless).or_else(|| {
-        let asked = options.keep.is_match(&tensor.name).then_some(Reason::Asked);
+        let kept = options.like.as_ref().is_some_and(|like| like.keeps(&tensor.name));
+        let asked = (kept || options.keep.is_match(&tensor.name)).then_some(Reason::Asked);
         if lossless { Some(Reason::Lossless) } else { asked }
     })
 }

@@ -13,6 +13,7 @@ mod budget;
 mod destination;
 mod encode;
 mod exact;
+mod metadata;
 mod pipeline;
 mod plan;
 mod planner;
@@ -30,6 +31,7 @@ use globset::GlobSet;
 
 pub(crate) use encode::{Encoded, PatternTable, encode};
 pub use exact::Reason;
+pub use metadata::Like;
 pub(crate) use plan::{Coding, Plan};
 pub use report::{ExactTotal, Report, TensorReport};
 pub use single::BlockEncoder;
@@ -75,6 +77,25 @@ impl GridChoice {
             GridChoice::Only(grid) => grid.name(),
         }
     }
+
+    fn from_name(name: &str) -> Option<GridChoice> {
+        let all = [GridChoice::Auto, GridChoice::Only(Grid::Uniform), GridChoice::Only(Grid::Prime)];
+        all.into_iter().find(|choice| choice.name() == name)
+    }
+}
+
+impl Columns {
+    pub fn name(self) -> &'static str {
+        match self {
+            Columns::Auto => "auto",
+            Columns::Gain => "gain",
+            Columns::None => "none",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Columns> {
+        [Columns::Auto, Columns::Gain, Columns::None].into_iter().find(|columns| columns.name() == name)
+    }
 }
 
 /// Fewest and most bits per weight that may be asked for.
@@ -95,6 +116,8 @@ pub struct Options {
     pub lossy_fp8: bool,
     /// Tensors to store exactly.
     pub keep: GlobSet,
+    /// Rates of another model, for tensors that are in both ([`Options::like`]).
+    pub like: Option<Like>,
     pub threads: usize,
     /// Bytes.
     pub memory: u64,
@@ -131,6 +154,7 @@ impl Options {
             columns: Columns::Auto,
             lossy_fp8: false,
             keep: GlobSet::empty(),
+            like: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             memory: 2 << 30,
             force: false,

@@ -14,7 +14,7 @@ use super::planner::{Planned, plan_all};
 use super::report::{Report, TensorReport};
 use super::roles::Names;
 use super::tree::{SourceFile, SourceTree};
-use super::{Options, Progress};
+use super::{Options, Progress, metadata};
 use crate::archive::ArchiveWriter;
 use crate::codec::kernel::Isa;
 use crate::error::{Error, Result};
@@ -57,8 +57,8 @@ pub fn run(options: &Options, tree: &SourceTree, destination: &Destination, prog
         let no_thread = |e| Error::io("cannot start a thread", e);
         let plan = move || plan_all(options, names, account, pool, tree, plan_sender, progress);
         let planner = Builder::new().spawn_scoped(scope, plan).map_err(no_thread)?;
-        let metadata = metadata(options, bits);
-        let write = move || write_all(writer, tree, &metadata, blocks);
+        let describe = move |tensor_bits| metadata::write(options, bits, tensor_bits);
+        let write = move || write_all(writer, tree, describe, blocks);
         let writer = Builder::new().spawn_scoped(scope, write).map_err(no_thread)?;
         let encoded = encode_all(pool, batch, plans, block_sender, taken_sender, progress);
         // Whoever fails hangs up on the others, who then end without an error of
@@ -67,15 +67,6 @@ pub fn run(options: &Options, tree: &SourceTree, destination: &Destination, prog
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         planned.and(encoded).and(written)
     })
-}
-
-fn metadata(options: &Options, bits: Option<f64>) -> String {
-    let keep = !options.keep.is_empty();
-    serde_json::json!({
-        "generator": concat!("upg ", env!("CARGO_PKG_VERSION")),
-        "options": { "bits": bits, "lossless": bits.is_none(), "grid": options.grid.name(), "states": 1u32 << options.log2_states, "flat": options.flat, "keep": keep },
-    })
-    .to_string()
 }
 
 fn encode_all<'a>(
@@ -116,7 +107,7 @@ fn encode_all<'a>(
             }
         }
         planned.spent += start.elapsed();
-        if let Some(tensor) = planned.tensor.filter(|_| planned.budgeted) {
+        if let Some(tensor) = planned.tensor.filter(|_| planned.bits.is_some()) {
             // The planner may be done and gone.
             let _ = taken.send(stored + index_bytes(tensor));
         }
@@ -153,12 +144,12 @@ fn encode_one(
 fn write_all(
     mut writer: ArchiveWriter,
     tree: &SourceTree,
-    metadata: &str,
+    describe: impl FnOnce(Vec<Option<f64>>) -> Result<String>,
     messages: Receiver<Message<'_>>,
 ) -> Result<Report> {
     let mut report = Report::default();
     let (mut extents, mut first_block, mut block_count, mut stored) = (Vec::new(), None, 0u64, 0u64);
-    let mut complete = 0;
+    let (mut complete, mut tensor_bits) = (0, Vec::new());
     for message in messages {
         match message {
             Message::Blocks(blocks) => {
@@ -171,6 +162,9 @@ fn write_all(
             }
             Message::ExtentEnds(planned) => {
                 let mut planned = *planned;
+                if planned.tensor.is_some() {
+                    tensor_bits.push(planned.bits);
+                }
                 if let (Some(plan), Some(first)) = (&planned.plan, first_block) {
                     let array = finish_array(&mut writer, plan, first, &planned.quality)?;
                     stored += side_of(plan).map_or(0, |side| side.len() as u64);
@@ -201,7 +195,7 @@ fn write_all(
     }
     // Every tensor was read twice; a mixture of versions must not get a name.
     tree.check_unchanged()?;
-    writer.add_model(&tree.name, metadata, 0);
+    writer.add_model(&tree.name, &describe(tensor_bits)?, 0);
     report.file_bytes = writer.finish()?;
     Ok(report)
 }

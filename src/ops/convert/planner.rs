@@ -33,8 +33,8 @@ pub struct Planned<'a> {
     pub at: u64,
     pub plan: Option<Plan>,
     pub tensor: Option<&'a ShardTensor>,
-    /// Whether its size goes to the account.
-    pub budgeted: bool,
+    /// What it is given per weight, if it is to be stored lossily; its size goes to the account then.
+    pub bits: Option<f64>,
     /// Why it is stored exactly, if it is a tensor and is.
     pub exact: Option<Reason>,
     /// Added up as blocks are encoded.
@@ -60,7 +60,7 @@ pub fn plan_all<'a>(
             at: 0,
             plan: (length > 0).then(|| Plan::bytes(length, 9)),
             tensor: None,
-            budgeted: false,
+            bits: None,
             exact: None,
             quality: Quality::default(),
             spent: Duration::ZERO,
@@ -141,7 +141,7 @@ impl<'a> Planner<'a, '_> {
             at: tensor.offset,
             plan,
             tensor: Some(tensor),
-            budgeted: bits.is_some(),
+            bits,
             exact: exact.or_else(|| (!is_lossy).then_some(Reason::NoLarger)),
             quality: Quality::default(),
             spent: start.elapsed(),

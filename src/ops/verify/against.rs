@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::findings::Finding;
 use crate::archive::{Archive, ArrayId};
 use crate::dtype::Dtype;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::{Extent, ExtentKind, FileEntry, Model};
+use crate::ops::choose::choose;
 use crate::ops::convert::{SourceFile, SourceKind, SourceTree};
 use crate::ops::quality::{Quality, broken};
 use crate::shard::ShardTensor;
@@ -87,7 +88,7 @@ impl<'a> Against<'a> {
     /// source would be, or the only one. `file`: the archive's path.
     pub fn new(archive: &'a Archive, file: &Path, source: &Path, model: Option<&str>) -> Result<Against<'a>> {
         let tree = SourceTree::scan(source, Some(file))?;
-        let model = choose(archive, model.unwrap_or(&tree.name), model.is_none())?;
+        let model = choose(archive, model, Some(&tree.name), "--model")?;
         let mut against = Against {
             archive,
             model,
@@ -284,15 +285,4 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
 
 fn decibels(snr: Option<f64>) -> String {
     snr.map_or("unlimited".to_owned(), |snr| format!("{snr:.2} dB"))
-}
-
-fn choose<'a>(archive: &'a Archive, name: &str, may_be_sole: bool) -> Result<&'a Model> {
-    let models = archive.models();
-    let named = models.iter().find(|model| model.name == name);
-    let sole = models.first().filter(|_| may_be_sole && models.len() == 1);
-    named.or(sole).ok_or_else(|| {
-        let names: Vec<_> = models.iter().map(|model| model.name.as_str()).collect();
-        let file = archive.name();
-        Error::Invalid(format!("{file}: no model {name:?}; choose with --model one of {}", names.join(", ")))
-    })
 }
