@@ -17,6 +17,12 @@ check() {
     return "$status"
 }
 
+# What the tests in Python run: the programs and the examples.
+build_programs() {
+    cargo build --release --locked --bins --examples &&
+        cargo build --locked --manifest-path examples/candle/Cargo.toml --target-dir "$1"
+}
+
 count() { passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3)); }
 
 # Adds up all test binaries; a test that is ignored on purpose is a skipped one.

@@ -23,7 +23,9 @@ mkdir -p "$logs"
 
 need_packages fusermount3=fuse3 getfattr=attr cc=gcc pkg-config=pkg-config python3=python3 rsync=rsync strace=strace
 make_venv "$venv" tests/python/requirements.txt
-cargo build --release --locked
+build_programs "$target"
+# Not beside the tests, which would leave it little of the processors.
+(cd fuzz && cargo +nightly fuzz build --features fuzzer)
 
 nice -n 10 scripts/fuzz.sh "${1:-900}" >"$logs/fuzz" 2>&1 &
 fuzzing=$!

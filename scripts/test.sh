@@ -50,7 +50,7 @@ check "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warni
 # The decoding core alone; the tests below run it.
 check "cargo clippy, no std" cargo clippy --lib --no-default-features --locked -- -D warnings || count 0 1 0
 check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked || count 0 1 0
-check "cargo build --release" cargo build --release --locked || count 0 1 0
+check "cargo build" build_programs "$target" || count 0 1 0
 
 : >"$logs/cargo-test"
 status=0

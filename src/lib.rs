@@ -87,3 +87,8 @@ pub mod source;
 mod sync;
 #[cfg(feature = "std")]
 pub mod vfs;
+
+/// Its Rust compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
