@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -203,3 +204,15 @@ def test_info_of_a_bad_file(tmp_path):
         assert done.returncode == 1
         assert done.stdout == ""
         assert "bad.upg" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("output", ("out.upg", "out"))
+def test_who_may_not_read_the_source_may_not_read_the_result(output, tiny, tmp_path):
+    source = tmp_path / "private"
+    shutil.copytree(tiny, source)
+    max(source.glob("*.safetensors")).chmod(0o600)
+    convert(source, tmp_path / output)
+    made = [tmp_path / output]
+    if output == "out":
+        made = [made[0] / name for name in ("private.upg", "private-catalog.json", "upg-metadata.json")]
+    assert [path.stat().st_mode & 0o777 for path in made] == [0o600] * len(made)

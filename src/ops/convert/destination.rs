@@ -1,7 +1,8 @@
 //! Where the result goes, and how it appears there whole or not at all.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::report::Report;
@@ -43,10 +44,13 @@ impl Destination {
         Ok(Destination { output: output.to_path_buf(), archive, directory: Some(directory), existing })
     }
 
-    /// What writes the archive, and gives it its name if it is to be alone.
-    pub fn writer(&self) -> Result<ArchiveWriter> {
+    /// What writes the archive, and gives it its name if it is to be alone. Nobody is to read more
+    /// than every file of the source lets him read.
+    pub fn writer(&self, tree: &SourceTree) -> Result<ArchiveWriter> {
         let existing = if self.directory.is_some() { Existing::Keep } else { self.existing };
-        ArchiveWriter::create(&self.archive).map(|writer| writer.existing(existing))
+        let writer = ArchiveWriter::create(&self.archive)?.existing(existing);
+        writer.limit_mode(tree.mode())?;
+        Ok(writer)
     }
 
     /// Adds what goes beside the archive and gives the directory its name.
@@ -60,8 +64,8 @@ impl Destination {
         for file in small.filter(|file| !ours.contains(&file.path.as_str())) {
             copy(file, &inside.join(&file.path))?;
         }
-        write_json(&inside.join(&catalog_name), &tree.catalog())?;
-        write_json(&inside.join(REPORT_NAME), &*report)?;
+        write_json(&inside.join(&catalog_name), tree.mode(), &tree.catalog())?;
+        write_json(&inside.join(REPORT_NAME), tree.mode(), &*report)?;
         sync_directories(inside)?;
         // The copies are of the same files as what the archive holds.
         tree.check_unchanged()?;
@@ -88,11 +92,12 @@ fn sync_directories(directory: &Path) -> Result<()> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+fn write_json(path: &Path, mode: u32, value: &impl serde::Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::Invalid(e.to_string()))?;
     text.push('\n');
     let write = |text: &str| -> io::Result<()> {
-        let mut file = File::create(path)?;
+        let mode = 0o600 | mode & 0o666;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };

@@ -45,7 +45,7 @@ pub fn run(options: &Options, tree: &SourceTree, destination: &Destination, prog
     let budget = pool.install(|| Budget::new(options, tree, &names, progress))?;
     let bits = budget.as_ref().map(|budget| budget.average);
     let batch = (threads as u64 * BLOCKS_PER_THREAD).min(options.memory / 4 / MEMORY_PER_BLOCK).max(1);
-    let writer = destination.writer()?;
+    let writer = destination.writer(tree)?;
 
     std::thread::scope(|scope| {
         // A plan is small; its encode table is not, so few of them wait.

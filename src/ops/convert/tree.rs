@@ -28,6 +28,8 @@ pub struct SourceFile {
     pub location: PathBuf,
     pub size: u64,
     pub kind: SourceKind,
+    /// As stat gives it.
+    mode: u32,
     version: Version,
 }
 
@@ -158,12 +160,18 @@ impl SourceTree {
             self.left_out.push((path, size));
             return Ok(());
         }
-        let mut file = SourceFile { path, location, size, kind: SourceKind::Other, version: Version::of(&metadata) };
+        let (kind, mode, version) = (SourceKind::Other, metadata.mode(), Version::of(&metadata));
+        let mut file = SourceFile { path, location, size, kind, mode, version };
         if is_shard {
             file.kind = SourceKind::Shard(Shard::read(&file.open()?)?);
         }
         self.files.push(file);
         Ok(())
+    }
+
+    /// What all files let everybody do.
+    pub fn mode(&self) -> u32 {
+        self.files.iter().fold(0o777, |mode, file| mode & file.mode)
     }
 
     pub fn shards(&self) -> impl Iterator<Item = (&SourceFile, &Shard)> {
