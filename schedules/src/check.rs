@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::env;
 use std::panic;
 use std::sync::Once;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, Runner};
@@ -18,8 +18,11 @@ const MOST_CHANGES: usize = 4;
 /// Bytes: reading /proc/meminfo needs more than the checker's own measure.
 const STACK: usize = 256 << 10;
 
-fn long() -> bool {
-    env::var("UPG_LONG").is_ok_and(|value| value == "1")
+/// How long each scheduler goes on; None: as often as the test says.
+fn long() -> Option<Duration> {
+    env::var("UPG_LONG").ok().filter(|value| value == "1")?;
+    let seconds = env::var("UPG_SCHEDULE_SECONDS").ok().and_then(|text| text.parse().ok());
+    Some(Duration::from_secs(seconds.unwrap_or(60)))
 }
 
 fn config() -> Config {
@@ -27,10 +30,6 @@ fn config() -> Config {
     config.stack_size = STACK;
     // It takes all atomic numbers for sequentially consistent, and would say so each time.
     config.silence_warnings = true;
-    if long() {
-        let seconds = env::var("UPG_SCHEDULE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
-        config.max_time = Some(Duration::from_secs(seconds));
-    }
     config
 }
 
@@ -51,35 +50,53 @@ fn remember_panics() {
     });
 }
 
-fn run(what: &str, scheduler: impl Scheduler + 'static, body: impl Fn() + Send + Sync + 'static) {
+fn run(scheduler: impl Scheduler + 'static, body: impl Fn() + Send + Sync + 'static) -> usize {
     remember_panics();
-    let count = Runner::new(scheduler, config()).run(move || {
+    Runner::new(scheduler, config()).run(move || {
         body();
         assert!(!PANICKED.get(), "a panic was caught that was not on purpose");
-    });
-    eprintln!("{count} schedules, {what}");
+    })
+}
+
+/// Runs the body under schedules of a kind; at length with seed after seed, as a scheduler that is
+/// stopped by the clock says that the last one failed.
+fn seeds<S: Scheduler + 'static>(
+    kind: &str,
+    scheduler: impl Fn(u64) -> S,
+    body: impl Fn() + Send + Sync + Clone + 'static,
+) {
+    let start = Instant::now();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
+    let mut seed = if long().is_some() { now } else { 1 };
+    let mut count = run(scheduler(seed), body.clone());
+    while long().is_some_and(|time| start.elapsed() < time) {
+        seed += 1;
+        count += run(scheduler(seed), body.clone());
+    }
+    eprintln!("{count} schedules, {kind}");
+}
+
+/// The one schedule that UPG_SCHEDULE asks for.
+fn again() -> Option<ReplayScheduler> {
+    Some(ReplayScheduler::new_from_encoded(&env::var("UPG_SCHEDULE").ok()?))
 }
 
 /// Runs the body so often under each of two kinds of schedules: at each step any thread goes on;
 /// and one goes on as long as it can, but for a few changes.
 pub fn check(schedules: usize, body: impl Fn() + Send + Sync + Clone + 'static) {
-    if let Ok(schedule) = env::var("UPG_SCHEDULE") {
-        return run("again", ReplayScheduler::new_from_encoded(&schedule), body);
+    if let Some(schedule) = again() {
+        run(schedule, body);
+        return;
     }
-    let (seed, schedules) = if long() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
-        (now, usize::MAX)
-    } else {
-        (1, schedules)
-    };
-    run("at random", RandomScheduler::new_from_seed(seed, schedules), body.clone());
-    run("with few changes", PctScheduler::new_from_seed(seed, MOST_CHANGES, schedules), body);
+    seeds("at random", |seed| RandomScheduler::new_from_seed(seed, schedules), body.clone());
+    seeds("with few changes", |seed| PctScheduler::new_from_seed(seed, MOST_CHANGES, schedules), body);
 }
 
 /// Runs the body under every schedule that there is.
 pub fn exhaust(body: impl Fn() + Send + Sync + 'static) {
-    match env::var("UPG_SCHEDULE") {
-        Ok(schedule) => run("again", ReplayScheduler::new_from_encoded(&schedule), body),
-        Err(_) => run("all there are", DfsScheduler::new(None, false), body),
-    }
+    let count = match again() {
+        Some(schedule) => run(schedule, body),
+        None => run(DfsScheduler::new(None, false), body),
+    };
+    eprintln!("{count} schedules, all there are");
 }
