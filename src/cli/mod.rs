@@ -4,6 +4,7 @@
 mod args;
 mod bench_output;
 mod catalog_output;
+mod convert_args;
 mod images;
 mod mount_args;
 pub mod output;

@@ -1,22 +1,21 @@
 //! The program `upg`.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use clap::Parser;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
-use super::args::{Args, Bench, Catalog, Command, Convert, Info, Merge, Unpack, Verify};
+use super::args::{Args, Bench, Catalog, Command, Info, Merge, Unpack, Verify};
+use super::convert_args::Convert;
 use super::progress::Bar;
 use super::{bench_output, catalog_output, output, verify_output};
 use crate::archive::Archive;
 use crate::error::Error;
-use crate::ops::choose::choose;
-use crate::ops::convert::{self, Options, SourceTree, Target};
+use crate::ops::convert::{self, SourceTree};
 use crate::ops::{bench, catalog, info, merge, unpack, verify};
 
 pub fn main() -> ExitCode {
@@ -39,32 +38,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run_convert(args: &Convert) -> Result<ExitCode> {
-    let options = Options {
-        source: args.source.clone(),
-        output: args.output.clone().map_or_else(|| default_output(&args.source), Ok)?,
-        target: match (args.lossless, args.ratio) {
-            (true, _) => Target::Lossless,
-            (false, Some(ratio)) => Target::Ratio(ratio),
-            (false, None) => Target::Bits(args.bits),
-        },
-        grid: args.grid.into(),
-        log2_states: args.effort.log2_states(),
-        flat: args.flat,
-        columns: args.columns.into(),
-        lossy_fp8: args.lossy_fp8,
-        keep: globs(&args.keep)?,
-        like: None,
-        threads: args.threads.map_or_else(cores, usize::from),
-        memory: args.memory,
-        force: args.force,
-    };
-    let options = match &args.like {
-        Some(file) => {
-            let archive = Archive::open(file)?;
-            options.like(&archive, choose(&archive, args.like_model.as_deref(), None, "--like-model")?)?
-        }
-        None => options,
-    };
+    let options = args.options()?;
     let signal = signals()?;
     let result = convert::convert(&options, &Bar::new(signal.clone()));
     let report = match result {
@@ -196,16 +170,7 @@ fn run_info(args: &Info) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `phi-4-upg` in the current directory for `models/phi-4`.
-fn default_output(source: &Path) -> Result<PathBuf> {
-    let location = source.canonicalize().with_context(|| source.display().to_string())?;
-    let name = location.file_stem().filter(|_| location.is_file()).or(location.file_name());
-    let mut name = name.context("the source has no name; choose one with -o")?.to_os_string();
-    name.push("-upg");
-    Ok(PathBuf::from(name))
-}
-
-fn globs(globs: &[Glob]) -> Result<GlobSet> {
+pub(super) fn globs(globs: &[Glob]) -> Result<GlobSet> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
         set.add(glob.clone());

@@ -10,6 +10,7 @@ import pytest
 
 from support import tensors
 from support.conversions import job, write_model
+from support.merging import tune
 from support.mounting import force_away, mounted, mounts_below
 from support.programs import UPG, UPG_MOUNT, convert, make_model, require
 
@@ -59,6 +60,16 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_lossless(tiny, tmp_path_factory):
     return convert(tiny, tmp_path_factory.mktemp("upg") / "tiny.upg", "--lossless")
+
+
+@pytest.fixture(scope="session")
+def tuned(tiny, tmp_path_factory):
+    return tune(tiny, tmp_path_factory.mktemp("source") / "tuned", "model.layers.1.mlp.down_proj.weight")
+
+
+@pytest.fixture(scope="session")
+def tuned_lossless(tuned, tmp_path_factory):
+    return convert(tuned, tmp_path_factory.mktemp("upg") / "tuned.upg", "--lossless")
 
 
 @pytest.fixture(scope="session")

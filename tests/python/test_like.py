@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from support import tensors
+from support.merging import merge
 from support.programs import GOLDEN, UPG, convert, one_line, run
 
 # The first one: all others are coded after it.
@@ -39,12 +40,6 @@ def tuned(tiny, tmp_path_factory):
     return retrained(tiny, tmp_path_factory.mktemp("source") / "tuned", {CHANGED})
 
 
-def merged(out, *inputs):
-    done = run(UPG, "merge", *inputs, "-o", out, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def stored(image):
     """{name: bytes in the file}"""
     info = json.loads(run(UPG, "info", image, "--json").stdout)
@@ -60,7 +55,7 @@ def refused(source, tmp_path, *options, code=1):
 def test_a_fine_tune_costs_what_it_changed(tiny, base, tuned, tmp_path):
     like = convert(tuned, tmp_path / "tuned.upg", "--like", base.path)
     assert like.report["bits_per_weight"] == pytest.approx(base.report["bits_per_weight"], rel=0.01)
-    report = merged(tmp_path / "both.upg", base.path, like.path)
+    report = merge(tmp_path / "both.upg", base.path, like.path)
     changed = stored(like.path)[CHANGED]
     more = (tmp_path / "both.upg").stat().st_size - base.path.stat().st_size
     assert changed < more < changed + 25_000
@@ -71,7 +66,7 @@ def test_a_fine_tune_costs_what_it_changed(tiny, base, tuned, tmp_path):
 
     # By itself its tensors get other rates, and what is the same comes out otherwise.
     alone = convert(tuned, tmp_path / "alone.upg")
-    apart = merged(tmp_path / "apart.upg", base.path, f"alone={alone.path}")
+    apart = merge(tmp_path / "apart.upg", base.path, f"alone={alone.path}")
     assert apart["shared_bytes"] < 0.8 * report["shared_bytes"]
 
 
@@ -105,7 +100,7 @@ def test_a_tensor_that_the_other_lacks(tiny, base, tmp_path):
 def test_one_of_several_models(tiny, base, tuned, tmp_path):
     four = convert(tiny, tmp_path / "four.upg", "--bits", "4")
     both = tmp_path / "both.upg"
-    merged(both, base.path, f"four={four.path}")
+    merge(both, base.path, f"four={four.path}")
     line = one_line(refused(tuned, tmp_path, "--like", both))
     assert "--like-model" in line and '"tiny", "four"' in line
     assert '"five"' in one_line(refused(tuned, tmp_path, "--like", both, "--like-model", "five"))
