@@ -21,17 +21,20 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$repo/scripts/common.sh"
 cd "$repo"
 
-# They mount nothing, or what others mount, too (families, infer), or measure what the sanitizer
-# changes: memory (test_soak), speed.
+# They mount nothing, or what others mount, too (families, infer), or depend on what the sanitizer
+# changes: memory (test_soak), addresses, of which it takes terabytes (faults_memory), speed.
 left_out=(
-    bad_sources bench_scripts catalog compare_lossless convert examples families infer make_model
-    quality rates soak
+    bad_sources bench_scripts catalog compare_lossless convert examples families faults_memory infer
+    like make_model quality rates soak
 )
 
 # The sanitizer keeps a signal back until the thread that has it next calls the C library, which a
-# daemon's main thread, waiting for its session to end, never does. And under it decoding is too
-# slow for what is to be pushed before its reader (throws_out).
-cannot='not (signal or terminated or two_mounts or allow_other or mounting_over or throws_out)'
+# daemon's main thread, waiting for its session to end, never does: tests that end a daemon so. And
+# under it decoding is too slow for what is to be pushed before its reader (throws_out), and a daemon
+# has a file of the sanitizer's (makes_no_file).
+cannot='not (signal or terminated or two_mounts or allow_other or mounting_over or mount_again'
+cannot+=' or leave_nothing or nobody_reads_the_log or terminal_that_goes or damage_is_named_by_the_file'
+cannot+=' or what_unmounting_takes or who_can_read_the_image or throws_out or makes_no_file)'
 
 schedules() {
     # As part of the workspace, so that nothing is built that scripts/test.sh has not built.
