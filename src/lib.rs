@@ -75,6 +75,8 @@ pub mod dtype;
 pub mod error;
 pub mod format;
 #[cfg(feature = "std")]
+pub mod hub;
+#[cfg(feature = "std")]
 pub mod mount;
 #[cfg(feature = "std")]
 pub mod ops;

@@ -1,6 +1,8 @@
 //! A `.upg` file as a whole: opened and read, or written.
 
 #[cfg(feature = "std")]
+mod concatenated;
+#[cfg(feature = "std")]
 mod decoded;
 mod frame;
 #[cfg_attr(not(feature = "std"), path = "keep_nothing.rs")]
@@ -24,5 +26,7 @@ pub use partial::{Existing, Partial, cannot_write, directory_of, is_temporary};
 pub use ranges::Piece;
 pub use reader::{Archive, ArrayId, FileId, SIDE_BLOCK};
 pub use tensors::Tensor;
+#[cfg(feature = "std")]
+pub use union::Shown;
 #[cfg(feature = "std")]
 pub use writer::ArchiveWriter;

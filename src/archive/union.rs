@@ -1,58 +1,47 @@
 //! Several archives as one, where they lie: for a mount of them all.
 
-use std::ops::Range;
-
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::concatenated::Concatenated;
 use super::kept::Kept;
 use super::reader::Archive;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::format::{ArrayInfo, BlockMode, BlockRecord, Extent, FileEntry, Index, IndexBuilder, Model, Trailer, clash};
-use crate::source::ReadAt;
+use crate::format::{
+    ArrayInfo, BlockMode, BlockRecord, Codec, Extent, ExtentKind, FileEntry, Index, IndexBuilder, Model, Trailer, clash,
+};
+use crate::source::{Memory, ReadAt};
+
+/// How a model is shown beside others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Name of its directory.
+    pub directory: String,
+    /// What its paths begin with there: nothing, or directories that end in a slash.
+    pub prefix: String,
+    /// Small files that are shown with it: path in its directory, and content.
+    pub added: Vec<(String, Vec<u8>)>,
+}
+
+impl Shown {
+    pub fn under_its_name(model: &Model) -> Shown {
+        Shown { directory: model.name.clone(), prefix: String::new(), added: Vec::new() }
+    }
+}
 
 impl Archive {
-    /// All models of these archives, whose names must differ. Nothing is read; the index takes as
-    /// much memory as those of the archives do. Each model is shown in a directory of its own,
-    /// even if it is the only one. `name` is for messages.
-    pub fn union(name: &str, archives: Vec<Archive>) -> Result<Archive> {
-        check_names(&archives)?;
-        let mut index = IndexBuilder::default();
-        let mut at = 0;
-        let (mut arrays, mut blocks, mut extents, mut files) = (0u32, 0u32, 0, 0);
+    /// All models of these archives, each shown in a directory of its own, even if it is the only one.
+    /// Nothing is read; the index takes as much memory as those of the archives do. `shown` has an
+    /// entry for each model, whose directories must differ. `name` is for messages.
+    pub fn union(name: &str, archives: Vec<Archive>, shown: &[Shown]) -> Result<Archive> {
+        check_names(&archives, shown)?;
+        let mut union = Union { end: archives.iter().map(Archive::size).sum(), ..Union::default() };
+        let mut shown = shown.iter();
         for archive in &archives {
-            let from = archive.index();
-            for i in 0..from.block_count() as u32 {
-                let block = from.block(i);
-                // Zeros lie nowhere, which is at a certain place.
-                let offset = if block.mode == BlockMode::Zeros { block.offset } else { at + block.offset };
-                index.add_block(BlockRecord { offset, ..block });
-            }
-            for array in &from.arrays {
-                index.add_array(&ArrayInfo {
-                    first_block: blocks.wrapping_add(array.first_block),
-                    side_block: array.side_block.map(|side| blocks.wrapping_add(side)),
-                    base: array.base.map(|base| arrays.wrapping_add(base)),
-                    ..array.clone()
-                });
-            }
-            for extent in &from.extents {
-                index.add_extent(&Extent {
-                    array: extent.array.map(|array| arrays.wrapping_add(array)),
-                    ..extent.clone()
-                });
-            }
-            for file in &from.files {
-                index.add_file(&FileEntry { extents: shifted(&file.extents, extents), ..file.clone() });
-            }
-            for model in &from.models {
-                index.add_model(&Model { files: shifted(&model.files, files), ..model.clone() });
-            }
-            at += archive.size();
-            // Too many are noticed when the index is finished.
-            arrays = arrays.wrapping_add(from.arrays.len() as u32);
-            blocks = blocks.wrapping_add(from.block_count() as u32);
-            (extents, files) = (extents + from.extents.len(), files + from.files.len());
+            union.add(archive, &mut shown);
         }
+        let Union { index, added, end, .. } = union;
+        let at = end + added.len() as u64;
         let bytes = index.finish().map_err(|defect| Error::Invalid(format!("{name}: {}", defect.0)))?;
         let trailer = Trailer {
             index_offset: at,
@@ -62,93 +51,120 @@ impl Archive {
         };
         let index = Index::parse(name, &trailer, bytes)?;
         let kept = Kept::new(&index, at, at);
-        let source = Box::new(Concatenated::new(name, archives.into_iter().map(|archive| archive.source)));
+        let added: Box<dyn ReadAt> = Box::new(Memory::new(name, added));
+        let sources = archives.into_iter().map(|archive| archive.source).chain([added]);
+        let source = Box::new(Concatenated::new(name, sources));
         Ok(Archive { source, index, index_checksum: trailer.index_checksum, names_models: true, kept })
     }
 }
 
-fn shifted(range: &Range<usize>, by: usize) -> Range<usize> {
-    range.start + by..range.end + by
+/// An index of several archives, as far as they were added. Of what there is too much is noticed when
+/// the index is finished.
+#[derive(Default)]
+struct Union {
+    index: IndexBuilder,
+    /// Where the next archive's bytes begin.
+    at: u64,
+    /// Where those of all archives end, and what lies there.
+    end: u64,
+    added: Vec<u8>,
+    arrays: u32,
+    blocks: u32,
+    extents: usize,
+    files: usize,
 }
 
-fn check_names(archives: &[Archive]) -> Result<()> {
-    let names = archives.iter().flat_map(|archive| archive.models().iter().map(|model| model.name.as_str()));
-    let Some(clash) = clash(names) else { return Ok(()) };
+impl Union {
+    fn add<'s>(&mut self, archive: &Archive, shown: &mut impl Iterator<Item = &'s Shown>) {
+        let from = archive.index();
+        let (arrays, blocks) = (self.arrays, self.blocks);
+        for i in 0..from.block_count() as u32 {
+            let block = from.block(i);
+            // Zeros lie nowhere, which is at a certain place.
+            let offset = if block.mode == BlockMode::Zeros { block.offset } else { self.at + block.offset };
+            self.add_block(BlockRecord { offset, ..block });
+        }
+        for array in &from.arrays {
+            self.add_array(&ArrayInfo {
+                first_block: blocks.wrapping_add(array.first_block),
+                side_block: array.side_block.map(|side| blocks.wrapping_add(side)),
+                base: array.base.map(|base| arrays.wrapping_add(base)),
+                ..array.clone()
+            });
+        }
+        for (model, shown) in from.models.iter().zip(shown) {
+            let first = self.files;
+            for file in &from.files[model.files.clone()] {
+                let extents = from.extents[file.extents.clone()].iter().map(|extent| Extent {
+                    array: extent.array.map(|array| arrays.wrapping_add(array)),
+                    ..extent.clone()
+                });
+                self.add_file(format!("{}{}", shown.prefix, file.path), file.size, extents);
+            }
+            for (path, content) in &shown.added {
+                let extents = self.bytes(content);
+                self.add_file(path.clone(), content.len() as u64, extents);
+            }
+            let files = first..self.files;
+            self.index.add_model(&Model { name: shown.directory.clone(), files, ..model.clone() });
+        }
+        self.at += archive.size();
+    }
+
+    fn add_block(&mut self, block: BlockRecord) {
+        self.index.add_block(block);
+        self.blocks = self.blocks.wrapping_add(1);
+    }
+
+    fn add_array(&mut self, array: &ArrayInfo) {
+        self.index.add_array(array);
+        self.arrays = self.arrays.wrapping_add(1);
+    }
+
+    fn add_file(&mut self, path: String, size: u64, extents: impl IntoIterator<Item = Extent>) {
+        let first = self.extents;
+        for extent in extents {
+            self.index.add_extent(&extent);
+            self.extents += 1;
+        }
+        self.index.add_file(&FileEntry { path, size, extents: first..self.extents });
+        self.files += 1;
+    }
+
+    /// The extent of a file that is in none of the archives; none if it is empty.
+    fn bytes(&mut self, content: &[u8]) -> Option<Extent> {
+        let length = u32::try_from(content.len()).ok().filter(|&length| length > 0)?;
+        let (array, first_block) = (self.arrays, self.blocks);
+        let offset = self.end + self.added.len() as u64;
+        self.added.extend_from_slice(content);
+        self.add_block(BlockRecord { offset, length, mode: BlockMode::Stored, checksum: xxh3_64(content) });
+        self.add_array(&ArrayInfo {
+            elements: length.into(),
+            row_len: 1,
+            block_elems: length,
+            first_block,
+            dtype: Dtype::U8,
+            codec: Codec::Stored,
+            side_block: None,
+            base: None,
+            zeros: 0,
+            signal: 0.0,
+            noise: 0.0,
+        });
+        let (name, shape) = (String::new(), Vec::new());
+        let kind = ExtentKind::Bytes;
+        Some(Extent { offset: 0, length: length.into(), kind, name, dtype: None, shape, array: Some(array) })
+    }
+}
+
+fn check_names(archives: &[Archive], shown: &[Shown]) -> Result<()> {
+    let Some(clash) = clash(shown.iter().map(|shown| shown.directory.as_str())) else { return Ok(()) };
+    let mut shown = shown.iter();
     let with = |archive: &&Archive| {
-        archive.models().iter().any(|model| clash.names().into_iter().any(|name| *name == model.name))
+        let of_archive = shown.by_ref().take(archive.models().len());
+        of_archive.filter(|shown| clash.names().into_iter().any(|name| *name == shown.directory)).count() > 0
     };
     let files = archives.iter().filter(with).map(Archive::name).collect::<Vec<_>>().join(" and ");
     let what = "mount them in places of their own, or merge them and name one (upg merge NAME=FILE)";
     Err(Error::Invalid(format!("{files}: models cannot lie beside each other: {clash}; {what}")))
-}
-
-/// Sources, one behind the other.
-struct Concatenated {
-    name: String,
-    /// Each with where it begins.
-    parts: Vec<(u64, Box<dyn ReadAt>)>,
-    size: u64,
-}
-
-impl Concatenated {
-    fn new(name: &str, sources: impl Iterator<Item = Box<dyn ReadAt>>) -> Concatenated {
-        let mut size = 0;
-        let parts = sources.map(|source| {
-            let start = size;
-            size += source.size();
-            (start, source)
-        });
-        let parts = parts.collect();
-        Concatenated { name: name.to_owned(), parts, size }
-    }
-
-    /// The part that an offset is in, and what it is there; beyond the end, the last.
-    fn part(&self, offset: u64) -> Option<(&dyn ReadAt, u64)> {
-        let i = self.parts.partition_point(|(start, _)| *start <= offset);
-        let (start, part) = self.parts.get(i.checked_sub(1)?)?;
-        Some((&**part, offset - start))
-    }
-
-    fn for_parts_of(&self, range: Range<u64>, each: impl Fn(&dyn ReadAt, Range<u64>)) {
-        for (start, part) in &self.parts {
-            let within = range.start.max(*start)..range.end.min(start + part.size());
-            if !within.is_empty() {
-                each(&**part, within.start - start..within.end - start);
-            }
-        }
-    }
-}
-
-impl ReadAt for Concatenated {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Of one part: no block lies in two.
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        match self.part(offset) {
-            Some((part, offset)) => part.read_exact_at(buffer, offset),
-            None => Err(Error::truncated(&self.name, "file", offset, "there is nothing")),
-        }
-    }
-
-    fn will_need(&self, range: Range<u64>) {
-        self.for_parts_of(range, |part, range| part.will_need(range));
-    }
-
-    fn will_not_need(&self, range: Range<u64>) {
-        self.for_parts_of(range, |part, range| part.will_not_need(range));
-    }
-
-    fn fetch_no_more_than_asked(&self) {
-        self.parts.iter().for_each(|(_, part)| part.fetch_no_more_than_asked());
-    }
-
-    fn locate(&self, offset: u64) -> (&str, u64) {
-        self.part(offset).map_or((&self.name, offset), |(part, offset)| part.locate(offset))
-    }
 }

@@ -5,20 +5,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::archive::Archive;
+use super::mount_args::NamedSnapshot;
+use crate::archive::{Archive, Shown};
+use crate::format::Model;
+use crate::hub::Snapshot;
 use crate::mount::{Owner, Owners};
 use crate::source::LocalFile;
 
 /// Opens one file, or several as one, or all that lie in a directory; with whom they belong to.
-pub fn open(paths: &[PathBuf]) -> Result<(Archive, Owners)> {
+/// `hub`: to be shown as a cache of the hub's client, with repositories that were given.
+pub fn open(paths: &[PathBuf], hub: Option<&Vec<NamedSnapshot>>) -> Result<(Archive, Owners)> {
     match paths {
-        [directory] if directory.is_dir() => open_all(&library(directory)?, &directory.display().to_string()),
+        [directory] if directory.is_dir() => open_all(&library(directory)?, &directory.display().to_string(), hub),
+        [file] if hub.is_some() => open_all(paths, &file.display().to_string(), hub),
         [file] => open_one(file).map(|(archive, owner)| (archive, Owners::of_file(owner))),
-        files => open_all(files, &format!("{} files", files.len())),
+        files => open_all(files, &format!("{} files", files.len()), hub),
     }
 }
 
-fn open_all(files: &[PathBuf], name: &str) -> Result<(Archive, Owners)> {
+fn open_all(files: &[PathBuf], name: &str, hub: Option<&Vec<NamedSnapshot>>) -> Result<(Archive, Owners)> {
     let mut archives = Vec::with_capacity(files.len());
     let mut owners = Vec::with_capacity(files.len());
     for file in files {
@@ -26,7 +31,42 @@ fn open_all(files: &[PathBuf], name: &str) -> Result<(Archive, Owners)> {
         owners.push((owner, archive.models().len()));
         archives.push(archive);
     }
-    Ok((Archive::union(name, archives)?, Owners::of_files(&owners)))
+    let shown = match hub {
+        Some(given) => in_cache(&archives, given)?,
+        None => archives.iter().flat_map(Archive::models).map(Shown::under_its_name).collect(),
+    };
+    Ok((Archive::union(name, archives, &shown)?, Owners::of_files(&owners)))
+}
+
+/// Each model by its repository: the one that was given, or else the one that the model names.
+fn in_cache(archives: &[Archive], given: &[NamedSnapshot]) -> Result<Vec<Shown>> {
+    let models = || archives.iter().flat_map(|archive| archive.models().iter().map(move |model| (archive, model)));
+    let is_sole = models().count() == 1;
+    let is_of = |given: &NamedSnapshot, model: &Model| given.model.as_ref().map_or(is_sole, |name| *name == model.name);
+    if let Some(other) = given.iter().find(|given| !models().any(|(_, model)| is_of(given, model))) {
+        let NamedSnapshot { model, snapshot } = other;
+        match model {
+            Some(name) => bail!("--repo: there is no model {name:?}"),
+            None => bail!("--repo: of several models, which is {0}? Give it as MODEL={0}", snapshot.repository),
+        }
+    }
+    let shown = models().map(|(archive, model)| {
+        let named = Snapshot::of(model);
+        let given = given.iter().find(|given| is_of(given, model)).map(|given| given.snapshot.clone());
+        let snapshot = match (given, named) {
+            (Some(given), Some(named)) if given.revision.is_none() && given.repository == named.repository => named,
+            (Some(snapshot), _) | (None, Some(snapshot)) => snapshot,
+            (None, None) => {
+                let (file, name) = (archive.name(), &model.name);
+                bail!(
+                    "{file}: model {name:?} does not say which repository it is of; give it with --repo {name}=ORG/NAME"
+                )
+            }
+        };
+        // As long as a commit, and another one for another file.
+        Ok(snapshot.shown(&format!("{:040x}", archive.index_checksum())))
+    });
+    shown.collect()
 }
 
 /// By name, so that every mount has the same order. What does not end in .upg is not looked at.

@@ -6,6 +6,8 @@ use clap::Parser;
 
 use super::args::EXIT_CODES;
 use super::size;
+use crate::error::Error;
+use crate::hub::Snapshot;
 use crate::mount::KernelReadahead;
 
 /// Show a .upg file as the files of its model: safetensors are decompressed as
@@ -17,6 +19,7 @@ Examples:
   upg-mount phi-4.upg /mnt/phi4 -f             stay in the foreground
   upg-mount phi-4.upg qwen3.upg /mnt/models    several: each model in a directory of its own
   upg-mount models /mnt/models                 all .upg files in the directory models
+  upg-mount --hf-cache models /mnt/hub         the same by repository, for HF_HUB_CACHE=/mnt/hub
   upg-mount -u /mnt/phi4                       unmount
   getfattr -d -m user.upg /mnt/phi4            what cache and decoder have done
 
@@ -29,6 +32,16 @@ pub struct MountArgs {
     #[arg(value_names = ["FILE", "MOUNTPOINT"], required_unless_present_any = ["unmount", "watch_connection"])]
     #[arg(num_args = 2..)]
     pub paths: Vec<PathBuf>,
+
+    /// Show the models as a cache of the hub's client, for HF_HUB_CACHE=MOUNTPOINT: then
+    /// from_pretrained takes them by the names of their repositories
+    #[arg(long, conflicts_with = "unmount")]
+    pub hf_cache: bool,
+
+    /// Repository of a model in it that does not say where it came from; of several models with the
+    /// model's name in front; may be repeated
+    #[arg(long, value_name = "[MODEL=]ORG/NAME[@REVISION]", requires = "hf_cache", value_parser = parse_repository)]
+    pub repo: Vec<NamedSnapshot>,
 
     /// Unmount this
     #[arg(short, long, value_name = "MOUNTPOINT", conflicts_with = "paths")]
@@ -90,6 +103,19 @@ pub struct MountArgs {
     /// Write the log to this file
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+}
+
+/// A repository, and which model comes of it.
+#[derive(Debug, Clone)]
+pub struct NamedSnapshot {
+    pub model: Option<String>,
+    pub snapshot: Snapshot,
+}
+
+fn parse_repository(text: &str) -> Result<NamedSnapshot, Error> {
+    // No repository has = in its name.
+    let (model, repository) = text.rsplit_once('=').map_or((None, text), |(model, r)| (Some(model.to_owned()), r));
+    Ok(NamedSnapshot { model, snapshot: repository.parse()? })
 }
 
 fn parse_readahead(text: &str) -> Result<KernelReadahead, String> {

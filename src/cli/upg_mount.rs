@@ -73,7 +73,7 @@ fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
     // Everything that can be wrong is found before anything is mounted, and
     // the image is open before it: the daemon never touches its own mount.
     mount::keep_heap_small();
-    let (mut archive, owners) = images::open(files)?;
+    let (mut archive, owners) = images::open(files, args.hf_cache.then_some(&args.repo))?;
     if args.drop_compressed {
         archive.let_go_of_decoded();
     }

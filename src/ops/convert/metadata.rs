@@ -12,6 +12,7 @@ use super::{Columns, GridChoice, Options, Target};
 use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::format::Model;
+use crate::hub::Snapshot;
 
 /// Rates are multiples of this, so that they are short as text and the same when read again.
 const RATES_PER_BIT: f64 = 1e4;
@@ -21,6 +22,9 @@ const POSSIBLE: std::ops::RangeInclusive<f64> = 0.5..=16.0;
 #[derive(Serialize, Deserialize)]
 struct Metadata {
     generator: String,
+    /// Repository and revision, if they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<Snapshot>,
     options: Recorded,
 }
 
@@ -47,7 +51,12 @@ pub fn rounded(bits: f64) -> f64 {
 }
 
 /// The metadata of a model that was converted so; `bits` and `tensor_bits` as there.
-pub fn write(options: &Options, bits: Option<f64>, tensor_bits: Vec<Option<f64>>) -> Result<String> {
+pub fn write(
+    options: &Options,
+    source: Option<Snapshot>,
+    bits: Option<f64>,
+    tensor_bits: Vec<Option<f64>>,
+) -> Result<String> {
     let recorded = Recorded {
         bits,
         lossless: bits.is_none(),
@@ -60,7 +69,7 @@ pub fn write(options: &Options, bits: Option<f64>, tensor_bits: Vec<Option<f64>>
         tensor_bits: if bits.is_some() { tensor_bits } else { Vec::new() },
     };
     let generator = concat!("upg ", env!("CARGO_PKG_VERSION")).to_owned();
-    let metadata = Metadata { generator, options: recorded };
+    let metadata = Metadata { generator, source, options: recorded };
     serde_json::to_string(&metadata).map_err(|e| Error::Invalid(format!("metadata: {e}")))
 }
 

@@ -57,7 +57,7 @@ pub fn run(options: &Options, tree: &SourceTree, destination: &Destination, prog
         let no_thread = |e| Error::io("cannot start a thread", e);
         let plan = move || plan_all(options, names, account, pool, tree, plan_sender, progress);
         let planner = Builder::new().spawn_scoped(scope, plan).map_err(no_thread)?;
-        let describe = move |tensor_bits| metadata::write(options, bits, tensor_bits);
+        let describe = move |tensor_bits| metadata::write(options, tree.snapshot.clone(), bits, tensor_bits);
         let write = move || write_all(writer, tree, describe, blocks);
         let writer = Builder::new().spawn_scoped(scope, write).map_err(no_thread)?;
         let encoded = encode_all(pool, batch, plans, block_sender, taken_sender, progress);

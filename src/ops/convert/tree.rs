@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::format::{check_component, check_path, clash};
+use crate::hub::Snapshot;
 use crate::ops::catalog::Catalog;
 use crate::shard::{Shard, ShardTensor};
 use crate::source::LocalFile;
@@ -13,8 +14,10 @@ use crate::source::LocalFile;
 /// A model as it lies in a directory, or one safetensors file.
 #[derive(Debug)]
 pub struct SourceTree {
-    /// Name of the model.
+    /// Name of the model: that of its directory, but for one in a cache of the hub's client.
     pub name: String,
+    /// What it is there.
+    pub snapshot: Option<Snapshot>,
     /// Sorted by path.
     pub files: Vec<SourceFile>,
     /// Files that were left out: path and bytes.
@@ -98,9 +101,11 @@ impl SourceTree {
     pub fn scan(source: &Path, output: Option<&Path>) -> Result<SourceTree> {
         let location = source.canonicalize().map_err(|e| Error::io(source, e))?;
         let output = output.and_then(|output| output.canonicalize().ok());
-        let mut tree = SourceTree { name: String::new(), files: Vec::new(), left_out: Vec::new() };
+        let mut tree = SourceTree { name: String::new(), snapshot: None, files: Vec::new(), left_out: Vec::new() };
         if location.is_dir() {
-            tree.name = model_name(&location)?;
+            tree.snapshot = Snapshot::at(&location);
+            let directory = || utf8(&location, location.file_name());
+            tree.name = tree.snapshot.as_ref().map_or_else(directory, |snapshot| Ok(snapshot.name().to_owned()))?;
             tree.scan_directory(&location, "", output.as_deref(), 0)?;
         } else {
             // The name that was asked for, not that of a blob a link leads to.
@@ -214,17 +219,4 @@ fn utf8(directory: &Path, name: Option<&std::ffi::OsStr>) -> Result<String> {
     let name = name.and_then(|name| name.to_str());
     name.map(str::to_owned)
         .ok_or_else(|| Error::Invalid(format!("{}: a file name that is not UTF-8", directory.display())))
-}
-
-/// `phi-4` for `models/phi-4` and for the hub's cache
-/// `models--microsoft--phi-4/snapshots/<revision>`.
-fn model_name(location: &Path) -> Result<String> {
-    let repository = location.ancestors().nth(2).and_then(|p| p.file_name()).and_then(|name| name.to_str());
-    let repository = repository.and_then(|name| name.strip_prefix("models--"));
-    if let (Some(repository), Some("snapshots")) =
-        (repository, location.parent().and_then(|p| p.file_name()).and_then(|name| name.to_str()))
-    {
-        return Ok(repository.rsplit("--").next().unwrap_or(repository).to_owned());
-    }
-    utf8(location, location.file_name())
 }
