@@ -46,7 +46,7 @@ if [ -z "$source" ]; then
     source=$work/phi-4
     "$python" "$repo/scripts/make_model.py" "$source"
 fi
-bytes=$(stat -L -c %s "$source"/*.safetensors | awk '{ sum += $1 } END { printf "%d", sum }')
+bytes=$(stat -L -c %s "$source"/*.safetensors | awk '{ sum += $1 } END { printf "%.0f", sum }')
 
 # step NAME BYTES COMMAND...: runs it, and notes what it took.
 step() {
@@ -57,7 +57,7 @@ step() {
     "$python" "$repo/scripts/measure/step.py" "$figures" "$name" "$moved" -- "$@"
 }
 
-sums() { (cd "$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum); }
+hash='cd "$0" && find . -type f -print0 | sort -z | xargs -0 sha256sum >"$1"'
 
 step "plain copy" "$bytes" bash -c 'cp -r "$0" "$1" && sync -f "$1"' "$source" "$work/copy"
 rm -rf "$work/copy"
@@ -68,10 +68,10 @@ step "verify --against" "$bytes" "$bin/upg" verify "$work/model.upg" --against "
 mkdir "$work/mount"
 mountpoint=$work/mount
 "$bin/upg-mount" "$work/model.upg" "$mountpoint"
-step "sha256 through the mount" "$bytes" bash -c "$(declare -f sums); sums \"\$0\" >\"\$1\"" "$mountpoint" "$work/mounted"
+step "sha256 through the mount" "$bytes" bash -c "$hash" "$mountpoint" "$work/mounted"
 "$bin/upg-mount" -u "$mountpoint"
 mountpoint=
 step "unpack" "$bytes" "$bin/upg" unpack "$work/model.upg" -o "$work/unpacked" --threads "$threads"
-sums "$work/unpacked" >"$work/sums"
+step "sha256 of plain files" "$bytes" bash -c "$hash" "$work/unpacked" "$work/sums"
 cmp "$work/mounted" "$work/sums"
 echo "what was unpacked is what was mounted; $(stat -c %s "$work/model.upg") bytes for $bytes, in $figures"
