@@ -33,8 +33,7 @@ trap 'pkill -P "$fuzzing" 2>/dev/null; kill "$fuzzing" 2>/dev/null || true' EXIT
 
 export UPG_LONG=1 CI=true
 check "pytest tests/python, long" python_tests "$venv" "$target/release" "$logs/pytest.xml" 7200 -o timeout=3600 || true
-races() { if scripts/race.sh; then count 1 0 0; else count 0 1 0; fi; }
-check "scripts/race.sh" races
+if check "scripts/race.sh" scripts/race.sh; then count 1 0 0; else count 0 1 0; fi
 fuzzers() {
     local status=0
     wait "$fuzzing" || status=$?
