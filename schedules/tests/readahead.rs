@@ -12,7 +12,7 @@ use shuttle::thread;
 use upg::archive::{Archive, ArchiveWriter, ArrayId, FileId};
 use upg::dtype::Dtype;
 use upg::error::{Error, Result};
-use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
+use upg::format::{ArrayInfo, BlockMode, Extent, ExtentKind};
 use upg::source::ReadAt;
 use upg_schedules::blocks::Blocks;
 use upg_schedules::check::check;
@@ -44,19 +44,7 @@ fn make_image() -> Result<Image> {
         content.extend((0..length as u32).map(|at| (at.wrapping_mul(0x9E37_79B1) >> 24) as u8 ^ i as u8));
         let blocks = content[offset as usize..].chunks(block as usize);
         let records = blocks.map(|bytes| writer.add_block(BlockMode::Stored, bytes)).collect::<Result<Vec<_>>>()?;
-        let array = writer.add_array(&ArrayInfo {
-            elements: length,
-            row_len: 1,
-            block_elems: block,
-            first_block: records[0],
-            dtype: Dtype::U8,
-            codec: Codec::Stored,
-            side_block: None,
-            base: None,
-            zeros: 0,
-            signal: 0.0,
-            noise: 0.0,
-        });
+        let array = writer.add_array(&ArrayInfo::of_bytes(length, block, records[0]));
         let (dtype, shape) = (Some(Dtype::U8), vec![length]);
         let (name, kind) = (format!("tensor {i}"), ExtentKind::Tensor);
         extents.push(Extent { offset, length, kind, name, dtype, shape, array: Some(array) });

@@ -5,10 +5,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::concatenated::Concatenated;
 use super::kept::Kept;
 use super::reader::Archive;
-use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::format::{
-    ArrayInfo, BlockMode, BlockRecord, Codec, Extent, ExtentKind, FileEntry, Index, IndexBuilder, Model, Trailer, clash,
+    ArrayInfo, BlockMode, BlockRecord, Extent, ExtentKind, FileEntry, Index, IndexBuilder, Model, Trailer, clash,
 };
 use crate::source::{Memory, ReadAt};
 
@@ -138,19 +137,7 @@ impl Union {
         let offset = self.end + self.added.len() as u64;
         self.added.extend_from_slice(content);
         self.add_block(BlockRecord { offset, length, mode: BlockMode::Stored, checksum: xxh3_64(content) });
-        self.add_array(&ArrayInfo {
-            elements: length.into(),
-            row_len: 1,
-            block_elems: length,
-            first_block,
-            dtype: Dtype::U8,
-            codec: Codec::Stored,
-            side_block: None,
-            base: None,
-            zeros: 0,
-            signal: 0.0,
-            noise: 0.0,
-        });
+        self.add_array(&ArrayInfo::of_bytes(length.into(), length, first_block));
         let (name, shape) = (String::new(), Vec::new());
         let kind = ExtentKind::Bytes;
         Some(Extent { offset: 0, length: length.into(), kind, name, dtype: None, shape, array: Some(array) })

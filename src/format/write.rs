@@ -5,10 +5,29 @@ use alloc::vec::Vec;
 use super::extent::RawExtent;
 use super::forever_constant::{ARRAY_LEN, BLOCK_LEN, EXTENT_LEN, NONE};
 use super::index::{Extent, FileEntry, Model};
-use super::records::{ArrayInfo, BlockRecord};
+use super::records::{ArrayInfo, BlockRecord, Codec};
 use super::sections::Sections;
 use crate::dtype::Dtype;
 use crate::error::Defect;
+
+impl ArrayInfo {
+    /// Bytes without structure, stored as they are, so many in a block.
+    pub fn of_bytes(bytes: u64, in_block: u32, first_block: u32) -> ArrayInfo {
+        ArrayInfo {
+            elements: bytes,
+            row_len: 1,
+            block_elems: in_block,
+            first_block,
+            dtype: Dtype::U8,
+            codec: Codec::Stored,
+            side_block: None,
+            base: None,
+            zeros: 0,
+            signal: 0.0,
+            noise: 0.0,
+        }
+    }
+}
 
 /// Collects the records of an index. Records refer to each other by the numbers
 /// that the `add_` functions return.

@@ -185,19 +185,7 @@ fn arrays_that_share_all_blocks_take_little() {
             writer.add_block(BlockMode::Zeros, &[]).expect("a block");
         }
         for _ in 0..BLOCKS {
-            writer.add_array(&ArrayInfo {
-                elements: u64::from(BLOCKS),
-                row_len: 1,
-                block_elems: 1,
-                first_block: 0,
-                dtype: Dtype::U8,
-                codec: Codec::Stored,
-                side_block: None,
-                base: None,
-                zeros: 0,
-                signal: 0.0,
-                noise: 0.0,
-            });
+            writer.add_array(&ArrayInfo::of_bytes(u64::from(BLOCKS), 1, 0));
         }
         writer.add_file("nothing", &[]);
         writer.add_model("m", "", 0);

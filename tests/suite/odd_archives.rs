@@ -3,26 +3,13 @@
 use std::path::Path;
 
 use upg::archive::ArchiveWriter;
-use upg::dtype::Dtype;
 use upg::error::Error;
-use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
+use upg::format::{ArrayInfo, BlockMode, Extent, ExtentKind};
 use upg::ops::merge::{self, Input};
 use upg::ops::unpack::{self, Selection, unpack};
 
 fn zeros(elements: u64, first_block: u32) -> ArrayInfo {
-    ArrayInfo {
-        elements,
-        row_len: 1,
-        block_elems: 1,
-        first_block,
-        dtype: Dtype::U8,
-        codec: Codec::Stored,
-        side_block: None,
-        base: None,
-        zeros: 0,
-        signal: 0.0,
-        noise: 0.0,
-    }
+    ArrayInfo::of_bytes(elements, 1, first_block)
 }
 
 fn write(path: &Path, fill: impl FnOnce(&mut ArchiveWriter)) {

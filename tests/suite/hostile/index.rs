@@ -4,7 +4,7 @@ use std::fs;
 
 use upg::archive::ArchiveWriter;
 use upg::dtype::Dtype;
-use upg::format::{ArrayInfo, BlockMode, Codec, Extent, ExtentKind};
+use upg::format::{ArrayInfo, BlockMode, Extent, ExtentKind};
 
 use super::parts::{ABSENT, ARRAYS, BLOCKS, EXTENTS, FILES, HEAP, MODELS, Parts, index_of, reseal, reseal_trailer};
 use crate::forms::{SMALL, write_difference};
@@ -23,19 +23,7 @@ fn valid() -> Vec<u8> {
     let (header, tensor) = shard.split_at(shard.len() - 6);
     let mut add = |mode, bytes: &[u8], length: u64| {
         let first_block = writer.add_block(mode, bytes).expect("a block");
-        writer.add_array(&ArrayInfo {
-            elements: length,
-            row_len: 1,
-            block_elems: length as u32,
-            first_block,
-            dtype: Dtype::U8,
-            codec: Codec::Stored,
-            side_block: None,
-            base: None,
-            zeros: 0,
-            signal: 0.0,
-            noise: 0.0,
-        })
+        writer.add_array(&ArrayInfo::of_bytes(length, length as u32, first_block))
     };
     let text = add(BlockMode::Coded, b"text", 4);
     let start = add(BlockMode::Coded, header, header.len() as u64);
