@@ -79,6 +79,8 @@ pub mod hub;
 #[cfg(feature = "std")]
 pub mod mount;
 #[cfg(feature = "std")]
+pub mod object;
+#[cfg(feature = "std")]
 pub mod ops;
 #[cfg(feature = "std")]
 pub mod readahead;

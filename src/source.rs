@@ -5,6 +5,7 @@ mod local;
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 #[cfg(feature = "std")]
@@ -31,6 +32,26 @@ pub trait ReadAt: Send + Sync {
 
     /// Reads come in no order: fetch what they ask for, and nothing else.
     fn fetch_no_more_than_asked(&self) {}
+
+    /// Ends the threads that it has, if any; they start again when they are needed. Nobody reads
+    /// meanwhile.
+    fn rest(&self) {}
+
+    /// What it counts, each with its name.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
+    /// Who may do what with it, as stat says; None if that is not known.
+    fn mode(&self) -> Option<u32> {
+        None
+    }
+
+    /// When it was last changed, if that is known.
+    #[cfg(feature = "std")]
+    fn modified(&self) -> Option<std::time::SystemTime> {
+        None
+    }
 
     /// What to call the place of a byte in messages: a file, and the offset there.
     fn locate(&self, offset: u64) -> (&str, u64) {

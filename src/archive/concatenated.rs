@@ -71,6 +71,22 @@ impl ReadAt for Concatenated {
         self.parts.iter().for_each(|(_, part)| part.fetch_no_more_than_asked());
     }
 
+    fn rest(&self) {
+        self.parts.iter().for_each(|(_, part)| part.rest());
+    }
+
+    /// The sums of what the parts count.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut sums: Vec<(&'static str, u64)> = Vec::new();
+        for (name, count) in self.parts.iter().flat_map(|(_, part)| part.counters()) {
+            match sums.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, sum)) => *sum += count,
+                None => sums.push((name, count)),
+            }
+        }
+        sums
+    }
+
     fn locate(&self, offset: u64) -> (&str, u64) {
         self.part(offset).map_or((&self.name, offset), |(part, offset)| part.locate(offset))
     }

@@ -20,7 +20,7 @@ use crate::format::{
     Trailer, check_header,
 };
 #[cfg(feature = "std")]
-use crate::source::LocalFile;
+use crate::object;
 use crate::source::ReadAt;
 
 /// Number of a file in the archive.
@@ -48,9 +48,10 @@ const TAIL: u64 = 64 << 10;
 pub const SIDE_BLOCK: &str = "side block";
 
 impl Archive {
+    /// Opens a file by its path, or an object by its address ([`crate::object`]).
     #[cfg(feature = "std")]
-    pub fn open(path: &Path) -> Result<Archive> {
-        Archive::from_source(Box::new(LocalFile::open(path)?))
+    pub fn open(place: &Path) -> Result<Archive> {
+        Archive::from_source(object::open(place)?)
     }
 
     /// Reads the tail of the source, then the rest of the index, then nothing.
@@ -114,6 +115,16 @@ impl Archive {
     /// What messages call the file.
     pub fn name(&self) -> &str {
         self.source.name()
+    }
+
+    /// Ends the threads that its source has; they start again when they are needed.
+    pub fn rest(&self) {
+        self.source.rest();
+    }
+
+    /// What its source counts, each with its name.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.source.counters()
     }
 
     /// Size of the `.upg` file.

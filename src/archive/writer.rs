@@ -11,12 +11,12 @@ use crate::error::{Error, Result};
 use crate::format::{
     ArrayInfo, BlockMode, BlockRecord, Extent, FileEntry, HEADER_LEN, Index, IndexBuilder, Model, Trailer, header,
 };
+use crate::object::{self, Upload};
 
-/// Writes blocks as they come to a temporary file beside the destination;
+/// Writes blocks as they come to a temporary file beside the destination, or to parts of an object;
 /// [`ArchiveWriter::finish`] adds the index and gives it its name.
 pub struct ArchiveWriter {
-    out: BufWriter<File>,
-    partial: Partial,
+    out: Out,
     path: PathBuf,
     existing: Existing,
     offset: u64,
@@ -25,13 +25,33 @@ pub struct ArchiveWriter {
     files: u32,
 }
 
+/// Where the bytes go.
+enum Out {
+    File(BufWriter<File>, Partial),
+    Object(Upload),
+}
+
 impl ArchiveWriter {
+    /// Of a file by its path.
     pub fn create(path: &Path) -> Result<ArchiveWriter> {
         let partial = Partial::file_in(directory_of(path))?;
         let file = partial.handle().map_err(|e| Error::io(path, e))?;
+        ArchiveWriter::to(path, Out::File(BufWriter::with_capacity(1 << 20, file), partial))
+    }
+
+    /// Of a file by its path, or of an object by its address. `most`: bytes that it will not have
+    /// more of, as far as can be known.
+    pub fn create_at(place: &Path, most: u64) -> Result<ArchiveWriter> {
+        if object::is_address(place) {
+            ArchiveWriter::to(place, Out::Object(Upload::create(place, most)?))
+        } else {
+            ArchiveWriter::create(place)
+        }
+    }
+
+    fn to(path: &Path, out: Out) -> Result<ArchiveWriter> {
         let mut writer = ArchiveWriter {
-            out: BufWriter::with_capacity(1 << 20, file),
-            partial,
+            out,
             path: path.to_path_buf(),
             existing: Existing::Replace,
             offset: 0,
@@ -51,7 +71,11 @@ impl ArchiveWriter {
 
     /// Takes from group and others what `mode`, that of a source, does not give them.
     pub fn limit_mode(&self, mode: u32) -> Result<()> {
-        self.partial.limit_mode(mode)
+        match &self.out {
+            Out::File(_, partial) => partial.limit_mode(mode),
+            // Who may read an object is the store's affair.
+            Out::Object(_) => Ok(()),
+        }
     }
 
     /// Appends the stored bytes of a block and returns the number of its record.
@@ -127,13 +151,27 @@ impl ArchiveWriter {
         self.write(&trailer.to_bytes())?;
         // What no reader would open must not get a name.
         Index::parse(&self.path.display().to_string(), &trailer, index)?;
-        self.out.flush().map_err(|e| cannot_write(&self.path, e))?;
-        self.partial.publish(&self.path, self.existing)?;
+        match self.out {
+            Out::File(mut out, partial) => {
+                out.flush().map_err(|e| cannot_write(&self.path, e))?;
+                partial.publish(&self.path, self.existing)?;
+            }
+            Out::Object(mut upload) => {
+                if self.existing == Existing::Keep && object::exists(&self.path)? {
+                    return Err(Error::Invalid(format!("{} came to be meanwhile", self.path.display())));
+                }
+                upload.finish()?;
+            }
+        }
         Ok(self.offset)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(|e| cannot_write(&self.path, e))?;
+        let written = match &mut self.out {
+            Out::File(out, _) => out.write_all(bytes),
+            Out::Object(upload) => upload.write_all(bytes),
+        };
+        written.map_err(|e| cannot_write(&self.path, e))?;
         self.offset += bytes.len() as u64;
         Ok(())
     }

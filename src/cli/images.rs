@@ -10,24 +10,31 @@ use crate::archive::{Archive, Shown};
 use crate::format::Model;
 use crate::hub::Snapshot;
 use crate::mount::{Owner, Owners};
+use crate::object::{self, Access};
 use crate::source::LocalFile;
 
 /// Opens one file, or several as one, or all that lie in a directory; with whom they belong to.
 /// `hub`: to be shown as a cache of the hub's client, with repositories that were given.
-pub fn open(paths: &[PathBuf], hub: Option<&Vec<NamedSnapshot>>) -> Result<(Archive, Owners)> {
+pub fn open(paths: &[PathBuf], hub: Option<&Vec<NamedSnapshot>>, access: &Access) -> Result<(Archive, Owners)> {
+    let open_all = |files: &[PathBuf], name: &str, hub| open_all(files, name, hub, access);
     match paths {
         [directory] if directory.is_dir() => open_all(&library(directory)?, &directory.display().to_string(), hub),
         [file] if hub.is_some() => open_all(paths, &file.display().to_string(), hub),
-        [file] => open_one(file).map(|(archive, owner)| (archive, Owners::of_file(owner))),
+        [file] => open_one(file, access).map(|(archive, owner)| (archive, Owners::of_file(owner))),
         files => open_all(files, &format!("{} files", files.len()), hub),
     }
 }
 
-fn open_all(files: &[PathBuf], name: &str, hub: Option<&Vec<NamedSnapshot>>) -> Result<(Archive, Owners)> {
+fn open_all(
+    files: &[PathBuf],
+    name: &str,
+    hub: Option<&Vec<NamedSnapshot>>,
+    access: &Access,
+) -> Result<(Archive, Owners)> {
     let mut archives = Vec::with_capacity(files.len());
     let mut owners = Vec::with_capacity(files.len());
     for file in files {
-        let (archive, owner) = open_one(file)?;
+        let (archive, owner) = open_one(file, access)?;
         owners.push((owner, archive.models().len()));
         archives.push(archive);
     }
@@ -87,8 +94,13 @@ fn library(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// With the rights of the very file that is open: another may have its name by now.
-fn open_one(file: &Path) -> Result<(Archive, Owner)> {
-    let file = LocalFile::open(file)?;
+fn open_one(place: &Path, access: &Access) -> Result<(Archive, Owner)> {
+    if object::is_address(place) {
+        let source = object::open_with(place, access)?;
+        let owner = Owner::of_object(source.modified());
+        return Ok((Archive::from_source(source)?, owner));
+    }
+    let file = LocalFile::open(place)?;
     let owner = Owner::of(&file.metadata()?);
     Ok((Archive::from_source(Box::new(file))?, owner))
 }

@@ -1,6 +1,7 @@
 //! What can be typed after `upg-mount`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -9,6 +10,7 @@ use super::size;
 use crate::error::Error;
 use crate::hub::Snapshot;
 use crate::mount::KernelReadahead;
+use crate::object::{self, Access};
 
 /// Show a .upg file as the files of its model: safetensors are decompressed as
 /// they are read.
@@ -20,6 +22,7 @@ Examples:
   upg-mount phi-4.upg qwen3.upg /mnt/models    several: each model in a directory of its own
   upg-mount models /mnt/models                 all .upg files in the directory models
   upg-mount --hf-cache models /mnt/hub         the same by repository, for HF_HUB_CACHE=/mnt/hub
+  upg-mount s3://models/phi-4.upg /mnt/phi4    an object: also gs://, az://, https://
   upg-mount -u /mnt/phi4                       unmount
   getfattr -d -m user.upg /mnt/phi4            what cache and decoder have done
 
@@ -28,7 +31,8 @@ with -f; UPG_LOG=debug makes it longer.
 
 {EXIT_CODES}"))]
 pub struct MountArgs {
-    /// .upg files, or a directory with some, and behind them an existing directory to show them in
+    /// .upg files, their addresses in a store of objects, or a directory with some, and behind them
+    /// an existing directory to show them in
     #[arg(value_names = ["FILE", "MOUNTPOINT"], required_unless_present_any = ["unmount", "watch_connection"])]
     #[arg(num_args = 2..)]
     pub paths: Vec<PathBuf>,
@@ -76,6 +80,19 @@ pub struct MountArgs {
     #[arg(long)]
     pub drop_compressed: bool,
 
+    /// Keep what was fetched of objects in this directory, too; several mounts may share it
+    #[arg(long, value_name = "DIR", requires = "disk_cache_size")]
+    pub disk_cache: Option<PathBuf>,
+
+    /// Most bytes to keep there
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, requires = "disk_cache")]
+    pub disk_cache_size: Option<u64>,
+
+    /// When a server of objects does not answer, readers get an I/O error after so many seconds
+    #[arg(long, value_name = "S", default_value_t = object::DEADLINE.as_secs() as u16,
+          value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub deadline: u16,
+
     /// Check the whole file first, as upg verify does, and mount it only if nothing is wrong
     #[arg(long)]
     pub verify: bool,
@@ -103,6 +120,14 @@ pub struct MountArgs {
     /// Write the log to this file
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+}
+
+impl MountArgs {
+    /// How objects are read.
+    pub fn access(&self) -> Access {
+        let disk_cache = self.disk_cache.clone().zip(self.disk_cache_size);
+        Access { deadline: Duration::from_secs(self.deadline.into()), disk_cache }
+    }
 }
 
 /// A repository, and which model comes of it.

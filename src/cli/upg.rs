@@ -15,6 +15,7 @@ use super::progress::Bar;
 use super::{bench_output, catalog_output, output, verify_output};
 use crate::archive::Archive;
 use crate::error::Error;
+use crate::object;
 use crate::ops::convert::{self, SourceTree};
 use crate::ops::{bench, catalog, info, merge, unpack, verify};
 
@@ -152,7 +153,8 @@ fn interrupted(signal: &AtomicUsize, what: &'static str) -> ExitCode {
 }
 
 fn run_catalog(args: &Catalog) -> Result<ExitCode> {
-    let catalogs = if args.source.extension().is_some_and(|extension| extension == "upg") && !args.source.is_dir() {
+    let is_file = args.source.extension().is_some_and(|extension| extension == "upg") && !args.source.is_dir();
+    let catalogs = if is_file || object::is_address(&args.source) {
         let archive = Archive::open(&args.source)?;
         archive.models().iter().map(|model| catalog::Catalog::of_archive(&archive, model)).collect()
     } else {

@@ -73,7 +73,7 @@ fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
     // Everything that can be wrong is found before anything is mounted, and
     // the image is open before it: the daemon never touches its own mount.
     mount::keep_heap_small();
-    let (mut archive, owners) = images::open(files, args.hf_cache.then_some(&args.repo))?;
+    let (mut archive, owners) = images::open(files, args.hf_cache.then_some(&args.repo), &args.access())?;
     if args.drop_compressed {
         archive.let_go_of_decoded();
     }
@@ -90,8 +90,10 @@ fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
     // Not its path, at which another version may lie by now.
     options.watchdog = (!args.no_push).then(|| "/proc/self/exe".into());
     (options.refuse_direct, options.null) = (args.refuse_direct, args.bench_null);
-    check_log_file(args, &options)?;
+    check_places(args, &options)?;
 
+    // What fetches objects has threads, and there is to be one.
+    archive.rest();
     if args.foreground {
         mount::init_log(args.log_file.as_deref(), false)?;
         return Ok(mount::serve(archive, owners, &options, || ())?);
@@ -124,13 +126,19 @@ fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
     }
 }
 
-/// A log below the mountpoint would have the daemon wait for itself.
-fn check_log_file(args: &MountArgs, options: &MountOptions) -> Result<()> {
-    let Some(log) = &args.log_file else { return Ok(()) };
-    let parent = std::path::absolute(log)?.parent().map(Path::to_path_buf).unwrap_or_default();
-    let parent = parent.canonicalize().with_context(|| log.display().to_string())?;
-    if parent.starts_with(&options.mountpoint) {
-        bail!("{}: the log must not lie below the mountpoint", log.display());
+/// What the daemon writes below the mountpoint it would have to wait for itself.
+fn check_places(args: &MountArgs, options: &MountOptions) -> Result<()> {
+    if let Some(log) = &args.log_file {
+        let parent = std::path::absolute(log)?.parent().map(Path::to_path_buf).unwrap_or_default();
+        let parent = parent.canonicalize().with_context(|| log.display().to_string())?;
+        if parent.starts_with(&options.mountpoint) {
+            bail!("{}: the log must not lie below the mountpoint", log.display());
+        }
+    }
+    if let Some(cache) = &args.disk_cache
+        && cache.canonicalize().is_ok_and(|cache| cache.starts_with(&options.mountpoint))
+    {
+        bail!("{}: the disk cache must not lie below the mountpoint", cache.display());
     }
     Ok(())
 }

@@ -29,6 +29,12 @@ impl Owner {
         let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(image.mtime().max(0) as u64);
         Owner { uid: image.uid(), gid: image.gid(), readable: image.mode() as u16 & 0o444, modified }
     }
+
+    /// Of an object, which belongs to whoever mounts it; whom else he lets in may read it.
+    pub fn of_object(modified: Option<SystemTime>) -> Owner {
+        let modified = modified.unwrap_or(SystemTime::UNIX_EPOCH);
+        Owner { uid: geteuid().as_raw(), gid: getegid().as_raw(), readable: 0o444, modified }
+    }
 }
 
 impl Owners {

@@ -44,6 +44,7 @@ fn attributes(vfs: &Vfs, ino: Ino) -> Vec<(&'static str, String)> {
         ("errors", vfs.errors().to_string()),
         ("stats", stats(vfs)),
     ];
+    all.extend(vfs.archive().counters().into_iter().map(|(name, count)| (name, count.to_string())));
     if let Some(pushed) = vfs.push_stats() {
         all.extend([
             ("pushed.bytes", pushed.bytes.to_string()),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
@@ -68,6 +68,10 @@ impl ReadAt for LocalFile {
 
     fn will_not_need(&self, range: Range<u64>) {
         self.advise(range, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
+
+    fn mode(&self) -> Option<u32> {
+        self.metadata().ok().map(|metadata| metadata.mode())
     }
 
     fn fetch_no_more_than_asked(&self) {

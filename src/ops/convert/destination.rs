@@ -9,31 +9,49 @@ use super::report::Report;
 use super::tree::{SourceFile, SourceKind, SourceTree};
 use crate::archive::{ArchiveWriter, Existing, Partial, cannot_write, directory_of};
 use crate::error::{Error, Result};
+use crate::object;
 
 /// The report beside the archive.
 const REPORT_NAME: &str = "upg-metadata.json";
 
-/// A file, or a directory that is filled under a temporary name beside its own.
+/// Where the archive goes, and what goes beside it.
 pub struct Destination {
     output: PathBuf,
     archive: PathBuf,
-    directory: Option<Partial>,
+    beside: Beside,
     existing: Existing,
+}
+
+enum Beside {
+    Nothing,
+    /// A directory that is filled under a temporary name beside its own.
+    Directory(Partial),
+    /// Objects with names that begin like the archive's. They come after it: an archive is whole
+    /// without them.
+    Objects,
 }
 
 impl Destination {
     pub fn prepare(output: &Path, name: &str, force: bool) -> Result<Destination> {
-        if !force && fs::symlink_metadata(output).is_ok() {
-            let what = format!("{} exists; choose another name with -o, or replace it with --force", output.display());
-            return Err(Error::Invalid(what));
-        }
+        let is_file = output.extension().is_some_and(|extension| extension == "upg");
         let existing = if force { Existing::Replace } else { Existing::Keep };
-        if output.extension().is_some_and(|extension| extension == "upg") {
+        if object::is_address(output) {
+            let archive = if is_file { output.to_path_buf() } else { output.join(below(&format!("{name}.upg"))) };
+            if !force {
+                refuse_existing(&archive)?;
+            }
+            let beside = if is_file { Beside::Nothing } else { Beside::Objects };
+            return Ok(Destination { output: output.to_path_buf(), archive, beside, existing });
+        }
+        if !force {
+            refuse_existing(output)?;
+        }
+        if is_file {
             if output.is_dir() {
                 return Err(Error::Invalid(format!("{} is a directory", output.display())));
             }
             let (output, archive) = (output.to_path_buf(), output.to_path_buf());
-            return Ok(Destination { output, archive, directory: None, existing });
+            return Ok(Destination { output, archive, beside: Beside::Nothing, existing });
         }
         if output.is_file() {
             let what = format!("{} is a file; a result that is a file must end in .upg", output.display());
@@ -41,14 +59,16 @@ impl Destination {
         }
         let directory = Partial::directory_in(directory_of(output))?;
         let archive = directory.path().join(format!("{name}.upg"));
-        Ok(Destination { output: output.to_path_buf(), archive, directory: Some(directory), existing })
+        Ok(Destination { output: output.to_path_buf(), archive, beside: Beside::Directory(directory), existing })
     }
 
     /// What writes the archive, and gives it its name if it is to be alone. Nobody is to read more
     /// than every file of the source lets him read.
     pub fn writer(&self, tree: &SourceTree) -> Result<ArchiveWriter> {
-        let existing = if self.directory.is_some() { Existing::Keep } else { self.existing };
-        let writer = ArchiveWriter::create(&self.archive)?.existing(existing);
+        let existing = if matches!(self.beside, Beside::Directory(_)) { Existing::Keep } else { self.existing };
+        // Nothing that is stored takes more than a little beyond the source, and the index less.
+        let most = tree.total_bytes() + tree.total_bytes() / 8;
+        let writer = ArchiveWriter::create_at(&self.archive, most)?.existing(existing);
         writer.limit_mode(tree.mode())?;
         Ok(writer)
     }
@@ -56,21 +76,48 @@ impl Destination {
     /// Adds what goes beside the archive and gives the directory its name.
     pub fn complete(self, tree: &SourceTree, report: &mut Report) -> Result<()> {
         report.output = self.output.display().to_string();
-        let Some(directory) = self.directory else { return Ok(()) };
-        let inside = directory.path();
         let catalog_name = format!("{}-catalog.json", tree.name);
         let ours = [catalog_name.as_str(), REPORT_NAME];
         let small = tree.files.iter().filter(|file| matches!(file.kind, SourceKind::Other));
-        for file in small.filter(|file| !ours.contains(&file.path.as_str())) {
-            copy(file, &inside.join(&file.path))?;
+        let small = small.filter(|file| !ours.contains(&file.path.as_str()));
+        match self.beside {
+            Beside::Nothing => Ok(()),
+            Beside::Directory(directory) => {
+                let inside = directory.path();
+                for file in small {
+                    copy(file, &inside.join(&file.path))?;
+                }
+                write(&inside.join(&catalog_name), tree.mode(), &json(&tree.catalog())?)?;
+                write(&inside.join(REPORT_NAME), tree.mode(), &json(&*report)?)?;
+                sync_directories(inside)?;
+                // The copies are of the same files as what the archive holds.
+                tree.check_unchanged()?;
+                directory.publish(&self.output, self.existing)
+            }
+            Beside::Objects => {
+                let put = |name: &str, bytes: Vec<u8>| object::put(&self.output.join(below(name)), bytes);
+                for file in small {
+                    put(&file.path, fs::read(&file.location).map_err(|e| Error::io(&file.location, e))?)?;
+                }
+                put(&catalog_name, json(&tree.catalog())?)?;
+                put(REPORT_NAME, json(&*report)?)
+            }
         }
-        write_json(&inside.join(&catalog_name), tree.mode(), &tree.catalog())?;
-        write_json(&inside.join(REPORT_NAME), tree.mode(), &*report)?;
-        sync_directories(inside)?;
-        // The copies are of the same files as what the archive holds.
-        tree.check_unchanged()?;
-        directory.publish(&self.output, self.existing)
     }
+}
+
+fn refuse_existing(place: &Path) -> Result<()> {
+    let exists = if object::is_address(place) { object::exists(place)? } else { fs::symlink_metadata(place).is_ok() };
+    if exists {
+        let what = format!("{} exists; choose another name with -o, or replace it with --force", place.display());
+        return Err(Error::Invalid(what));
+    }
+    Ok(())
+}
+
+/// A path as an address has it.
+fn below(path: &str) -> String {
+    path.replace('%', "%25").replace('?', "%3F").replace('#', "%23")
 }
 
 fn copy(file: &SourceFile, to: &Path) -> Result<()> {
@@ -92,14 +139,18 @@ fn sync_directories(directory: &Path) -> Result<()> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
-fn write_json(path: &Path, mode: u32, value: &impl serde::Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::Invalid(e.to_string()))?;
-    text.push('\n');
-    let write = |text: &str| -> io::Result<()> {
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|e| Error::Invalid(e.to_string()))?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+    let write = || -> io::Result<()> {
         let mode = 0o600 | mode & 0o666;
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(bytes)?;
         file.sync_all()
     };
-    write(&text).map_err(|e| cannot_write(path, e))
+    write().map_err(|e| cannot_write(path, e))
 }

@@ -7,7 +7,6 @@
 mod blocks;
 mod difference;
 
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -17,7 +16,7 @@ use crate::archive::{Archive, ArchiveWriter, Existing};
 use crate::error::{Error, Result};
 use crate::format::{Extent, ExtentKind, Model, check_component, clash};
 use crate::ops::convert::Progress;
-use crate::source::LocalFile;
+use crate::object;
 use blocks::{Copier, Place};
 use difference::Base;
 
@@ -64,7 +63,12 @@ pub struct Report {
 
 pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let start = Instant::now();
-    if !options.force && std::fs::symlink_metadata(&options.output).is_ok() {
+    let is_object = object::is_address(&options.output);
+    let exists = || match is_object {
+        true => object::exists(&options.output),
+        false => Ok(std::fs::symlink_metadata(&options.output).is_ok()),
+    };
+    if !options.force && exists()? {
         let what = "exists; choose another name with -o, or replace it with --force";
         return Err(Error::Invalid(format!("{} {what}", options.output.display())));
     }
@@ -74,9 +78,9 @@ pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
     // Nobody is to read more than every input lets him read.
     let mut mode = !0;
     let open = |input: &Input| {
-        let file = LocalFile::open(&input.file)?;
-        mode &= file.metadata()?.mode();
-        let archive = Archive::from_source(Box::new(file))?;
+        let source = object::open(&input.file)?;
+        mode &= source.mode().unwrap_or(!0);
+        let archive = Archive::from_source(source)?;
         check_sharing(&archive)?;
         Ok(archive)
     };
@@ -84,7 +88,8 @@ pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let names = names(&options.inputs, &archives)?;
     progress.begin(archives.iter().map(stored_bytes).fold(0, u64::saturating_add));
     let existing = if options.force { Existing::Replace } else { Existing::Keep };
-    let mut writer = ArchiveWriter::create(&options.output)?.existing(existing);
+    let most = archives.iter().map(Archive::size).fold(0, u64::saturating_add);
+    let mut writer = ArchiveWriter::create_at(&options.output, most)?.existing(existing);
     writer.limit_mode(mode)?;
     let mut copier = Copier::new(&archives, progress);
     let base = options.delta.as_deref().map(|delta| base(options, &archives, &names, delta)).transpose()?;
@@ -160,7 +165,7 @@ fn names(inputs: &[Input], archives: &[Archive]) -> Result<Vec<Vec<String>>> {
             Ok(vec![name.clone()])
         }
         (Some(_), models) => {
-            let (file, count) = (input.file.display(), models.len());
+            let (file, count) = (object::shown(&input.file), models.len());
             Err(Error::Invalid(format!("{file}: it holds {count} models, which one name cannot be given to")))
         }
     });

@@ -8,7 +8,7 @@ mod plan;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::archive::{Archive, ArrayId, Existing, Partial, cannot_write};
 use crate::error::{Error, Result};
 use crate::ops::convert::Progress;
-use crate::source::LocalFile;
+use crate::object;
 use journal::Journal;
 pub use plan::Selection;
 use plan::{Output, outputs};
@@ -50,13 +50,13 @@ pub struct Report {
 
 pub fn unpack(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let start = Instant::now();
-    let image = LocalFile::open(&options.file)?;
+    let image = object::open(&options.file)?;
     // Nobody is to read more than the archive let him read.
-    let mode = image.metadata()?.mode();
-    let archive = Archive::from_source(Box::new(image))?;
+    let mode = image.mode().unwrap_or(!0);
+    let archive = Archive::from_source(image)?;
     let outputs = outputs(&archive, &options.selection)?;
     if outputs.is_empty() {
-        let what = format!("{}: nothing in it matches; upg info lists what there is", options.file.display());
+        let what = format!("{}: nothing in it matches; upg info lists what there is", archive.name());
         return Err(Error::Invalid(what));
     }
     let directory = options.output.as_path();

@@ -16,6 +16,7 @@ pub use findings::Finding;
 use crate::archive::{Archive, ArrayId};
 use crate::error::{Error, Result};
 use crate::format::ArrayInfo;
+use crate::object;
 use crate::ops::convert::Progress;
 use against::Against;
 use findings::BadBlock;
@@ -49,7 +50,7 @@ pub struct Report {
 pub fn verify(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let start = Instant::now();
     let mut report = Report {
-        file: options.file.display().to_string(),
+        file: object::shown(&options.file),
         file_bytes: 0,
         blocks: 0,
         decoded_bytes: 0,

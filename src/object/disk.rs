@@ -1,0 +1,360 @@
+//! Units of objects on a disk.
+//!
+//! A directory for each version of an object, in it a file for each unit: its bytes and a checksum.
+//! Files get their names when they are whole, are never changed and may vanish at any time, so that
+//! several processes can share the directory and any of them may be killed. What is used has a new
+//! modification time; what was not used for the longest goes first.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
+
+use super::counters::Counters;
+use super::fetch::{Mark, Version};
+use crate::error::{Error, Result};
+
+/// Behind a unit's bytes.
+const CHECKSUM: u64 = 8;
+/// Least size of a cache: the units that are under way must have room.
+pub const LEAST: u64 = 64 << 20;
+/// The part of a full cache that is freed at a time.
+const FREED: u64 = 16;
+/// What is written has a name that begins so until it is whole.
+const PARTIAL: &str = "partial-";
+/// A writer that has not finished for so long never will.
+const DEAD: Duration = Duration::from_secs(600);
+/// How long ago a unit must have been used for the next use to be written down.
+const USED_AGAIN: u32 = 10;
+/// The bytes in the cache as its writers count them, which they do one at a time.
+const USAGE: &str = "usage";
+
+/// A directory that several mounts may share.
+#[derive(Debug)]
+pub struct DiskCache {
+    directory: PathBuf,
+    /// Bytes.
+    size: u64,
+}
+
+impl DiskCache {
+    /// Makes the directory if it is not there, for its owner alone.
+    pub fn open(directory: &Path, size: u64) -> Result<DiskCache> {
+        let failed = |e| Error::io(directory, e);
+        if size < LEAST {
+            let what = format!("{}: a disk cache takes at least {} MiB", directory.display(), LEAST >> 20);
+            return Err(Error::Invalid(what));
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        let directory = directory.canonicalize().map_err(failed)?;
+        let cache = DiskCache { directory, size };
+        // Counts what is there, and shows that it can be written to.
+        let locked = cache.lock().map_err(|e| Error::io(cache.directory.join(USAGE), e))?;
+        cache.shrink(&locked, 0).map_err(|e| Error::io(&cache.directory, e))?;
+        Ok(cache)
+    }
+
+    /// The part for one version of an object; none if versions cannot be told apart.
+    pub fn object(self, name: &str, version: &Version, counters: Arc<Counters>) -> Option<KeptObject> {
+        let mark = match version.mark.as_ref()? {
+            Mark::ETag(tag) => format!("tag {tag}"),
+            Mark::Time(seconds) => format!("time {seconds}"),
+        };
+        let key = xxh3_128(format!("{name}\n{mark}\n{}", version.size).as_bytes());
+        let directory = self.directory.join(format!("{key:032x}"));
+        let units = (0..version.units()).map(|_| Kept::default()).collect();
+        let failing = AtomicBool::new(false);
+        Some(KeptObject { cache: self, key: key as u64, directory, version: version.clone(), units, counters, failing })
+    }
+
+    fn lock(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = file.open(self.directory.join(USAGE))?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// Removes what was not used for the longest, until `more` bytes have room, and counts the rest.
+    fn shrink(&self, usage: &File, more: u64) -> io::Result<u64> {
+        let mut kept = Vec::new();
+        let now = SystemTime::now();
+        for object in fs::read_dir(&self.directory)?.flatten() {
+            // The other one is the file that is locked.
+            let Ok(units) = fs::read_dir(object.path()) else { continue };
+            for unit in units.flatten() {
+                let Ok(metadata) = unit.metadata() else { continue };
+                let used = metadata.modified()?;
+                let age = now.duration_since(used).unwrap_or_default();
+                if unit.file_name().as_encoded_bytes().starts_with(PARTIAL.as_bytes()) && age > DEAD {
+                    let _ = fs::remove_file(unit.path());
+                } else {
+                    kept.push((used, metadata.len(), unit.path()));
+                }
+            }
+        }
+        let mut bytes: u64 = kept.iter().map(|(_, length, _)| length).sum();
+        if bytes + more > self.size {
+            kept.sort_unstable();
+            let enough = (self.size - self.size / FREED).saturating_sub(more);
+            for (_, length, path) in kept {
+                if bytes <= enough {
+                    break;
+                }
+                if fs::remove_file(&path).is_ok() {
+                    bytes -= length;
+                }
+                // Of an object of which nothing is left.
+                let _ = path.parent().map(fs::remove_dir);
+            }
+        }
+        write_usage(usage, bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn read_usage(mut usage: &File) -> io::Result<Option<u64>> {
+    let mut text = String::new();
+    usage.seek(SeekFrom::Start(0))?;
+    usage.take(32).read_to_string(&mut text)?;
+    Ok(text.trim_end().parse().ok())
+}
+
+fn write_usage(usage: &File, bytes: u64) -> io::Result<()> {
+    // As long as any before it.
+    usage.write_all_at(format!("{bytes:20}\n").as_bytes(), 0)
+}
+
+/// What is kept of one version of an object.
+pub struct KeptObject {
+    cache: DiskCache,
+    key: u64,
+    directory: PathBuf,
+    version: Version,
+    units: Vec<Kept>,
+    counters: Arc<Counters>,
+    /// Whether the last thing that was to be kept was not: one message is enough.
+    failing: AtomicBool,
+}
+
+/// What this process knows of a unit.
+#[derive(Default)]
+struct Kept {
+    /// There is a file, or was.
+    seen: AtomicBool,
+    /// Its bytes have the right checksum.
+    checked: AtomicBool,
+    /// When its use was last written down, in seconds since 1970.
+    used: AtomicU32,
+}
+
+impl KeptObject {
+    fn path(&self, unit: u64) -> PathBuf {
+        self.directory.join(format!("{unit:08x}"))
+    }
+
+    fn checksum(&self, unit: u64, bytes: &[u8]) -> u64 {
+        xxh3_64_with_seed(bytes, self.key ^ unit)
+    }
+
+    /// Whether it seems to be there.
+    pub fn has(&self, unit: u64) -> bool {
+        let kept = &self.units[unit as usize];
+        if !kept.seen.load(Relaxed) && self.path(unit).exists() {
+            kept.seen.store(true, Relaxed);
+        }
+        kept.seen.load(Relaxed)
+    }
+
+    /// Reads a part of a unit, if it is there whole.
+    pub fn read(&self, unit: u64, within: usize, out: &mut [u8]) -> bool {
+        let kept = &self.units[unit as usize];
+        match self.try_read(unit, within, out) {
+            Ok(true) => {
+                kept.seen.store(true, Relaxed);
+                Counters::add(&self.counters.from_disk, out.len() as u64);
+                true
+            }
+            Ok(false) => {
+                tracing::warn!("{}: damaged; it is fetched again", self.path(unit).display());
+                let _ = fs::remove_file(self.path(unit));
+                self.forget(unit)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget(unit),
+            Err(error) => {
+                tracing::warn!("{}: {error}", self.path(unit).display());
+                self.forget(unit)
+            }
+        }
+    }
+
+    fn forget(&self, unit: u64) -> bool {
+        let kept = &self.units[unit as usize];
+        kept.seen.store(false, Relaxed);
+        kept.checked.store(false, Relaxed);
+        false
+    }
+
+    /// Whether it is whole. All of it is looked at once; after that only what is wanted, as blocks
+    /// have checksums of their own.
+    fn try_read(&self, unit: u64, within: usize, out: &mut [u8]) -> io::Result<bool> {
+        let kept = &self.units[unit as usize];
+        let file = File::open(self.path(unit))?;
+        if kept.checked.load(Relaxed) {
+            file.read_exact_at(out, within as u64)?;
+        } else {
+            let range = self.version.bytes_of(unit);
+            let length = range.end - range.start;
+            if file.metadata()?.len() != length + CHECKSUM {
+                return Ok(false);
+            }
+            let mut bytes = vec![0; (length + CHECKSUM) as usize];
+            file.read_exact_at(&mut bytes, 0)?;
+            let (bytes, checksum) = bytes.split_at(length as usize);
+            if self.checksum(unit, bytes).to_le_bytes() != checksum {
+                return Ok(false);
+            }
+            out.copy_from_slice(&bytes[within..][..out.len()]);
+            kept.checked.store(true, Relaxed);
+        }
+        let now = SystemTime::now();
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
+        if seconds.saturating_sub(kept.used.swap(seconds, Relaxed)) >= USED_AGAIN {
+            // Nothing depends on it but what goes first.
+            let _ = file.set_modified(now);
+        }
+        Ok(true)
+    }
+
+    /// Keeps a unit, if that can be done.
+    pub fn put(&self, unit: u64, bytes: &[u8]) {
+        match self.try_put(unit, bytes) {
+            Ok(()) => {
+                self.units[unit as usize].seen.store(true, Relaxed);
+                Counters::add(&self.counters.to_disk, bytes.len() as u64);
+                self.failing.store(false, Relaxed);
+            }
+            Err(error) if !self.failing.swap(true, Relaxed) => {
+                tracing::warn!("{}: nothing is kept there: {error}", self.cache.directory.display());
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn try_put(&self, unit: u64, bytes: &[u8]) -> io::Result<()> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Relaxed);
+        let length = bytes.len() as u64 + CHECKSUM;
+        let usage = self.cache.lock()?;
+        let used = read_usage(&usage)?.filter(|used| used + length <= self.cache.size);
+        let used = used.map_or_else(|| self.cache.shrink(&usage, length), Ok)?;
+        // Another may have removed it when nothing was in it.
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        let partial = self.directory.join(format!("{PARTIAL}{}-{number}", std::process::id()));
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+            file.write_all(bytes)?;
+            file.write_all(&self.checksum(unit, bytes).to_le_bytes())?;
+            fs::rename(&partial, self.path(unit))
+        };
+        let replaced = self.path(unit).exists();
+        write().inspect_err(|_| drop(fs::remove_file(&partial)))?;
+        write_usage(&usage, if replaced { used } else { used + length })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::UNIT;
+    use super::*;
+
+    const SIZE: u64 = 5 * UNIT / 2;
+
+    fn version(tag: &str) -> Version {
+        Version { size: SIZE, mark: Some(Mark::ETag(tag.into())), modified: 0 }
+    }
+
+    fn kept(place: &Path, tag: &str) -> KeptObject {
+        let cache = DiskCache::open(place, LEAST).expect("a cache");
+        cache.object("s3://bucket/key", &version(tag), Arc::default()).expect("has a tag")
+    }
+
+    fn bytes(unit: u64) -> Vec<u8> {
+        let range = version("").bytes_of(unit);
+        (range).map(|i| (i % 251) as u8).collect()
+    }
+
+    #[test]
+    fn what_was_put_is_read_by_others_of_the_same_version() {
+        let place = tempfile::tempdir().expect("a directory");
+        let one = kept(place.path(), "a");
+        assert!(!one.has(2));
+        one.put(2, &bytes(2));
+        let other = kept(place.path(), "a");
+        let mut out = vec![0; 1000];
+        for _ in 0..2 {
+            assert!(other.has(2) && other.read(2, 77, &mut out));
+            assert_eq!(out, bytes(2)[77..1077]);
+        }
+        assert!(!other.read(1, 0, &mut out));
+        assert!(!kept(place.path(), "b").has(2));
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_read() {
+        let place = tempfile::tempdir().expect("a directory");
+        let mut out = vec![0; 10];
+        for damage in [0, 1000, UNIT as usize, UNIT as usize + 7] {
+            let one = kept(place.path(), "a");
+            one.put(0, &bytes(0));
+            let mut stored = fs::read(one.path(0)).expect("is there");
+            stored[damage] ^= 4;
+            fs::write(one.path(0), &stored).expect("writes");
+            assert!(!one.read(0, 0, &mut out));
+            assert!(!one.has(0));
+            // Another unit's bytes are not this one's.
+            one.put(1, &bytes(1));
+            fs::rename(one.path(1), one.path(0)).expect("renames");
+            assert!(!one.read(0, 0, &mut out));
+            one.put(0, &bytes(0));
+            fs::write(one.path(0), &stored[..damage]).expect("writes");
+            assert!(!one.read(0, 0, &mut out));
+        }
+    }
+
+    #[test]
+    fn a_cache_stays_within_its_size_and_keeps_what_was_used() {
+        let place = tempfile::tempdir().expect("a directory");
+        let total = || -> u64 {
+            let files = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
+            let units = files(place.path().into()).flat_map(|object| files(object.path()));
+            units.map(|unit| unit.metadata().map_or(0, |m| m.len())).sum()
+        };
+        let objects: Vec<KeptObject> = (0..40).map(|i| kept(place.path(), &i.to_string())).collect();
+        let mut out = [0; 10];
+        for (i, object) in objects.iter().enumerate() {
+            (0..2).for_each(|unit| object.put(unit, &bytes(unit)));
+            // Files' times tell milliseconds apart, which these writes may not be.
+            let past = SystemTime::now() - Duration::from_secs(1000 - i as u64);
+            let times = |unit| File::options().write(true).open(object.path(unit)).and_then(|f| f.set_modified(past));
+            (0..2).for_each(|unit| times(unit).expect("sets the time"));
+            assert!(total() <= LEAST);
+            assert!(objects[0].read(0, 0, &mut out), "after {i}");
+        }
+        assert!(total() > LEAST / 2);
+        assert!(!objects[1].read(0, 0, &mut out) && objects[39].read(1, 0, &mut out));
+        // What was counted wrongly is counted again.
+        for wrong in ["", "none", "99999999999999999999999", "18446744073709551615"] {
+            fs::write(place.path().join(USAGE), wrong).expect("writes");
+            objects[2].put(0, &bytes(0));
+            assert!(objects[2].read(0, 0, &mut out), "{wrong}");
+            let locked = objects[0].cache.lock().expect("locks");
+            assert_eq!(read_usage(&locked).expect("reads"), Some(total()));
+        }
+    }
+}

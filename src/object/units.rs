@@ -1,0 +1,198 @@
+//! Units of an object in memory: those that came last, and those that are on their way.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lru::LruCache;
+
+use super::failure::Failure;
+
+/// Most units that are kept or on their way, but for those that somebody waits for.
+const MOST: usize = 256;
+/// Most that were fetched or asked for and that nobody has read yet: beyond it nothing is fetched ahead.
+const MOST_UNREAD: usize = 192;
+/// Most that are asked for at once.
+const RUN: u64 = 4;
+
+pub struct Units {
+    state: Mutex<State>,
+}
+
+struct State {
+    held: LruCache<u64, Held>,
+    flights: HashMap<u64, Arc<Flight>>,
+    /// Of both, how many nobody has read.
+    unread: usize,
+}
+
+struct Held {
+    bytes: Bytes,
+    read: bool,
+}
+
+/// A unit that is on its way.
+#[derive(Default)]
+pub struct Flight {
+    outcome: Mutex<Option<Result<Bytes, Failure>>>,
+    arrived: Condvar,
+}
+
+/// What a reader finds.
+pub enum Found {
+    Here(Bytes),
+    Flying(Arc<Flight>),
+    Nothing,
+}
+
+impl Units {
+    pub fn new() -> Units {
+        Units { state: Mutex::new(State { held: LruCache::unbounded(), flights: HashMap::new(), unread: 0 }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For somebody who needs the unit now.
+    pub fn find(&self, unit: u64) -> Found {
+        let mut state = self.lock();
+        if let Some(held) = state.held.get_mut(&unit) {
+            let bytes = held.bytes.clone();
+            if !std::mem::replace(&mut held.read, true) {
+                state.unread -= 1;
+            }
+            return Found::Here(bytes);
+        }
+        state.flights.get(&unit).map_or(Found::Nothing, |flight| Found::Flying(flight.clone()))
+    }
+
+    /// Takes those that are neither here nor on their way, nor `elsewhere`, for the caller to fetch, in runs
+    /// of neighbours. If they are for later, no more than there is room for.
+    pub fn claim(&self, units: Range<u64>, for_later: bool, elsewhere: impl Fn(u64) -> bool) -> Vec<Range<u64>> {
+        let mut state = self.lock();
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for unit in units {
+            if for_later && state.unread >= MOST_UNREAD {
+                break;
+            }
+            if state.held.contains(&unit) || state.flights.contains_key(&unit) || elsewhere(unit) {
+                continue;
+            }
+            state.flights.insert(unit, Arc::default());
+            state.unread += 1;
+            match runs.last_mut() {
+                Some(run) if run.end == unit && run.end - run.start < RUN => run.end += 1,
+                _ => runs.push(unit..unit + 1),
+            }
+        }
+        runs
+    }
+
+    /// What became of a unit that was claimed.
+    pub fn arrived(&self, unit: u64, outcome: Result<Bytes, Failure>) {
+        let flight = {
+            let mut state = self.lock();
+            let flight = state.flights.remove(&unit);
+            match &outcome {
+                Ok(bytes) => {
+                    state.held.put(unit, Held { bytes: bytes.clone(), read: false });
+                    state.make_room();
+                }
+                Err(_) => state.unread -= 1,
+            }
+            flight
+        };
+        if let Some(flight) = flight {
+            *flight.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            flight.arrived.notify_all();
+        }
+    }
+
+    /// Somebody waited for it, and has it.
+    pub fn was_read(&self, unit: u64) {
+        let mut state = self.lock();
+        let first = state.held.get_mut(&unit).is_some_and(|held| !std::mem::replace(&mut held.read, true));
+        state.unread -= usize::from(first);
+    }
+}
+
+impl State {
+    /// What was read goes first: most readers do not come back.
+    fn make_room(&mut self) {
+        while self.held.len() > MOST {
+            let read = self.held.iter().rev().find(|(_, held)| held.read).map(|(unit, _)| *unit);
+            let gone = match read {
+                Some(unit) => self.held.pop(&unit),
+                None => self.held.pop_lru().map(|(_, held)| held),
+            };
+            self.unread -= usize::from(gone.is_some_and(|held| !held.read));
+        }
+    }
+}
+
+impl Flight {
+    /// Waits for the unit, at most so long.
+    pub fn wait(&self, most: Duration) -> Result<Bytes, Failure> {
+        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.arrived.wait_timeout_while(outcome, most, |outcome| outcome.is_none());
+        let (outcome, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        outcome.clone().unwrap_or_else(|| Err(Failure::Late(format!("nothing came within {} s", most.as_secs_f32()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(i: u64) -> Bytes {
+        Bytes::from(i.to_le_bytes().to_vec())
+    }
+
+    #[test]
+    fn neighbours_are_claimed_together_and_once() {
+        let units = Units::new();
+        assert_eq!(units.claim(0..10, false, |unit| unit == 5), [0..4, 4..5, 6..10]);
+        assert!(units.claim(0..10, false, |unit| unit == 5).is_empty());
+        units.arrived(0, Ok(unit(0)));
+        units.arrived(1, Err(Failure::Replaced));
+        assert!(matches!(units.find(0), Found::Here(_)));
+        assert!(matches!(units.find(2), Found::Flying(_)));
+        assert_eq!(units.claim(0..3, false, |_| false), [1..2]);
+    }
+
+    #[test]
+    fn what_nobody_read_is_bounded_and_what_was_read_goes_first() {
+        let units = Units::new();
+        let all = MOST as u64 * 4;
+        let ahead = |from| units.claim(from..all, true, |_| false).iter().map(|run| run.end - run.start).sum::<u64>();
+        let most = MOST_UNREAD as u64;
+        assert_eq!(ahead(0), most);
+        assert_eq!(ahead(most), 0);
+        (0..most).for_each(|i| units.arrived(i, Ok(unit(i))));
+        assert_eq!(ahead(most), 0);
+        (0..100).for_each(|i| assert!(matches!(units.find(i), Found::Here(_))));
+        assert_eq!(ahead(most), 100);
+        (most..most + 100).for_each(|i| units.arrived(i, Ok(unit(i))));
+        assert!(matches!(units.find(100), Found::Here(bytes) if bytes == unit(100)));
+        let gone = (0..100).filter(|i| matches!(units.find(*i), Found::Nothing)).count();
+        assert_eq!(gone, most as usize + 100 - MOST);
+    }
+
+    #[test]
+    fn whoever_waits_is_told() {
+        let units = Units::new();
+        units.claim(0..2, false, |_| false);
+        let flight = |i| match units.find(i) {
+            Found::Flying(flight) => flight,
+            _ => panic!("it is on its way"),
+        };
+        let (first, second) = (flight(0), flight(1));
+        let waiting = std::thread::spawn(move || first.wait(Duration::from_secs(30)));
+        units.arrived(0, Ok(unit(0)));
+        assert_eq!(waiting.join().expect("no panic").expect("it came"), unit(0));
+        assert!(matches!(second.wait(Duration::from_millis(10)), Err(Failure::Late(_))));
+    }
+}

@@ -1,0 +1,301 @@
+"""Objects behind a bad network, or a bad server: right bytes, or an error in time."""
+
+import errno
+import os
+import threading
+import time
+
+import pytest
+
+from support import tensors
+from support.mounting import drop_page_cache, foreground, is_mounted, mounted
+from support.objects import S3, Fault, network, seconds
+from support.programs import UPG, UPG_MOUNT, often, one_line, run
+
+DEADLINE = 3
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    server = S3(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """20 MB that do not compress, so that there are units enough to fail."""
+    source = tmp_path_factory.mktemp("source") / "model"
+    names = [f"layer.{i}" for i in range(5)]
+    tensors.write(source / "model.safetensors", [tensors.random_bits(name, "I16", (1000, 2000), i) for i, name in enumerate(names)])
+    return source
+
+
+@pytest.fixture(scope="module")
+def image(s3, model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("upg") / "model.upg"
+    assert run(UPG, "convert", model, "-o", out, "--lossless").returncode == 0
+    return out, s3.put(out)
+
+
+@pytest.fixture
+def behind(s3, image, tmp_path, monkeypatch):
+    """behind(decide, *options): a mount whose requests go through a network that fails as decided."""
+
+    class Mounted:
+        def __init__(self, decide, options):
+            self.network = network(s3, decide)
+            self.options = options
+
+        def __enter__(self):
+            self.between = self.network.__enter__()
+            for key, value in s3.environment(self.between.port).items():
+                monkeypatch.setenv(key, value)
+            self.mount = mounted(image[1], tmp_path / "m", "--deadline", str(DEADLINE), *self.options)
+            try:
+                self.root = self.mount.__enter__()
+            except BaseException:
+                self.network.__exit__(None, None, None)
+                raise
+            return self
+
+        def __exit__(self, *error):
+            try:
+                self.mount.__exit__(*error)
+            finally:
+                self.network.__exit__(*error)
+
+        def read(self):
+            path = self.root / "model.safetensors"
+            drop_page_cache(path)
+            return path.read_bytes()
+
+    return lambda decide, *options: Mounted(decide, options)
+
+
+@pytest.fixture(scope="module")
+def content(model):
+    return (model / "model.safetensors").read_bytes()
+
+
+def sometimes(fault, every=3):
+    """Requests number 2, 2 + every, ... are befallen."""
+    return lambda number, _: fault if number % every == 2 else Fault()
+
+
+PASSING = {
+    "500": Fault(status=500),
+    "503": Fault(status=503),
+    "429": Fault(status=429),
+    "latency": Fault(latency=0.3),
+    "slow": Fault(rate=2_000_000),
+    "reset": Fault(reset=True),
+    "reset at once": Fault(reset=True, cut=1),
+    "truncated": Fault(cut=500_000),
+    "empty": Fault(cut=0),
+    "stalled": Fault(stall=True),
+    "other range": Fault(headers={"content-range": "bytes 0-1048575/20000000"}),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_what_passes_costs_time_and_nothing_else(behind, content, fault):
+    with behind(sometimes(PASSING[fault])) as mount:
+        assert mount.read() == content
+        assert len(mount.between.requests) > 3
+        if PASSING[fault].status or PASSING[fault].reset or PASSING[fault].cut is not None:
+            assert int(os.getxattr(mount.root, "user.upg.object.retries")) > 0
+
+
+@pytest.mark.parametrize("fault", ["500", "reset", "truncated", "stalled", "late", "gone", "refused"])
+def test_what_does_not_pass_is_an_error_in_time_and_passes_later(behind, content, fault):
+    broken = threading.Event()
+    faults = PASSING | {"late": Fault(latency=60), "gone": Fault(status=404), "refused": Fault(status=403)}
+    with behind(lambda *_: faults[fault] if broken.is_set() else Fault()) as mount:
+        broken.set()
+        with pytest.raises(OSError) as error:
+            start = time.monotonic()
+            mount.read()
+        assert error.value.errno == errno.EIO
+        # The kernel may ask twice: once ahead, and once for the page itself.
+        assert time.monotonic() - start < 3 * DEADLINE
+        broken.clear()
+        assert mount.read() == content
+
+
+def test_many_readers_wait_no_longer_than_one(behind, content):
+    broken = threading.Event()
+    with behind(lambda *_: Fault(stall=True) if broken.is_set() else Fault(), "--threads", "4") as mount:
+        broken.set()
+        outcomes = []
+
+        def read(i):
+            fd = os.open(mount.root / "model.safetensors", os.O_RDONLY | os.O_DIRECT)
+            try:
+                start = time.monotonic()
+                try:
+                    os.preadv(fd, [memoryview(bytearray(4096))], 3_000_000 // 4096 * 4096 + i * 1_228_800)
+                    outcomes.append(("read", time.monotonic() - start))
+                except OSError as error:
+                    outcomes.append((error.errno, time.monotonic() - start))
+            finally:
+                os.close(fd)
+
+        # Page-aligned memory is what O_DIRECT wants; what the kernel says of other memory is an error, too.
+        readers = [threading.Thread(target=read, args=(i,)) for i in range(12)]
+        [reader.start() for reader in readers]
+        [reader.join(timeout=30) for reader in readers]
+        assert len(outcomes) == 12, "a reader hangs"
+        assert all(taken < 4 * DEADLINE for _, taken in outcomes), outcomes
+        # Nobody is stuck: what needs no server answers.
+        assert os.listdir(mount.root) == ["model.safetensors"]
+        broken.clear()
+        assert mount.read() == content
+
+
+def test_a_flipped_bit_is_never_served(behind, content):
+    broken = threading.Event()
+    with behind(lambda *_: Fault(flip=True) if broken.is_set() else Fault()) as mount:
+        broken.set()
+        path = mount.root / "model.safetensors"
+        served = 0
+        with open(path, "rb", buffering=0) as file:
+            for start in range(0, len(content), 1 << 16):
+                try:
+                    part = os.pread(file.fileno(), 1 << 16, start)
+                except OSError as error:
+                    assert error.errno == errno.EIO
+                    continue
+                assert part == content[start : start + len(part)]
+                served += len(part)
+        assert served < len(content)
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_a_replaced_object_is_an_error_and_no_mixture(s3, behind, image, model, content, tmp_path, disk):
+    """The other one has the same size, blocks in the same places, and other bytes."""
+    other = tmp_path / "other"
+    names = [f"layer.{i}" for i in range(5)]
+    tensors.write(other / "model.safetensors", [tensors.random_bits(name, "I16", (1000, 2000), 77 + i) for i, name in enumerate(names)])
+    out = tmp_path / "model.upg"
+    assert run(UPG, "convert", other, "-o", out, "--lossless").returncode == 0
+    assert out.stat().st_size == image[0].stat().st_size
+    options = ["--disk-cache", tmp_path / "cache", "--disk-cache-size", "1GiB"] if disk else []
+    path_of = "model.safetensors"
+    try:
+        with behind(lambda *_: Fault(), *options) as mount:
+            with open(mount.root / path_of, "rb", buffering=0) as file:
+                assert os.pread(file.fileno(), 4096, 0) == content[:4096]
+                s3.put(out)
+                time.sleep(0.1)
+                outcomes = set()
+                for start in range(0, len(content), 1 << 20):
+                    try:
+                        part = os.pread(file.fileno(), 4096, start)
+                    except OSError as error:
+                        assert error.errno == errno.EIO
+                        outcomes.add("error")
+                        continue
+                    assert part == content[start : start + 4096]
+                    outcomes.add("right")
+                assert "error" in outcomes
+        # Mounted again, it is the new one, whatever the disk has of the old one.
+        with behind(lambda *_: Fault(), *options) as mount:
+            assert mount.read() == (other / path_of).read_bytes()
+    finally:
+        s3.put(image[0])
+
+
+def test_the_daemon_says_what_is_wrong(s3, image, tmp_path):
+    broken = threading.Event()
+    with network(s3, lambda *_: Fault(status=412) if broken.is_set() else Fault()) as between:
+        env = s3.environment(between.port)
+        log = tmp_path / "log"
+        (tmp_path / "m").mkdir()
+        done = run(UPG_MOUNT, image[1], tmp_path / "m", "--log-file", log, env=env)
+        assert done.returncode == 0, done.stderr
+        try:
+            broken.set()
+            with pytest.raises(OSError):
+                (tmp_path / "m" / "model.safetensors").read_bytes()
+        finally:
+            run(UPG_MOUNT, "-u", tmp_path / "m")
+        assert f"{image[1]}: it was replaced since it was opened" in log.read_text()
+
+
+def test_it_ends_while_readers_wait(s3, image, tmp_path, monkeypatch):
+    """Unmounted, or killed, with requests under way that nobody answers."""
+    broken = threading.Event()
+    with network(s3, lambda *_: Fault(stall=True) if broken.is_set() else Fault()) as between:
+        for key, value in s3.environment(between.port).items():
+            monkeypatch.setenv(key, value)
+        for end in ("terminate", "kill"):
+            broken.clear()
+            point = tmp_path / end
+            with foreground(image[1], point, "--deadline", str(DEADLINE)) as daemon:
+                broken.set()
+                failed = []
+
+                def read(path=point / "model.safetensors", failed=failed):
+                    try:
+                        path.read_bytes()
+                    except OSError as error:
+                        failed.append(error.errno)
+
+                reader = threading.Thread(target=read)
+                reader.start()
+                time.sleep(0.5)
+                getattr(daemon, end)()
+                _, taken = seconds(lambda d=daemon: d.wait(timeout=30))
+                assert taken < 3 * DEADLINE
+                reader.join(timeout=10)
+                assert not reader.is_alive() and failed
+            assert not is_mounted(point)
+
+
+def test_a_dead_server_fails_the_mount_in_time(s3, image, tmp_path):
+    with network(s3, lambda *_: Fault(stall=True, latency=100)) as between:
+        env = s3.environment(between.port)
+        done, taken = seconds(lambda: run(UPG_MOUNT, image[1], tmp_path, "--deadline", "2", env=env))
+        assert done.returncode == 1 and "nothing came within 2 s" in one_line(done.stderr)
+        assert taken < 10
+
+
+@pytest.mark.parametrize("seed", range(often(2, 20)))
+def test_a_network_that_does_everything(behind, content, seed):
+    import random
+
+    random = random.Random(seed)
+    kinds = [Fault() for _ in range(10)] + [
+        PASSING[name] for name in ("500", "429", "latency", "reset", "truncated", "empty", "stalled")
+    ]
+    with behind(lambda *_: random.choice(kinds)) as mount:
+        for _ in range(3):
+            start = random.randrange(len(content))
+            with open(mount.root / "model.safetensors", "rb", buffering=0) as file:
+                try:
+                    assert os.pread(file.fileno(), 1 << 20, start) == content[start : start + (1 << 20)]
+                except OSError as error:
+                    assert error.errno == errno.EIO
+        try:
+            assert mount.read() == content
+        except OSError as error:
+            assert error.errno == errno.EIO
+
+
+def test_nothing_secret_is_in_logs_or_attributes(s3, image, tmp_path):
+    log, point = tmp_path / "log", tmp_path / "m"
+    point.mkdir()
+    with network(s3, sometimes(Fault(status=500))) as between:
+        env = s3.environment(between.port) | {"UPG_LOG": "trace"}
+        done = run(UPG_MOUNT, image[1], point, "--log-file", log, env=env)
+        assert done.returncode == 0, done.stderr
+        try:
+            tensors.tree(point)
+            shown = "".join(os.getxattr(point, name).decode() for name in os.listxattr(point))
+        finally:
+            run(UPG_MOUNT, "-u", point)
+    shown += log.read_text()
+    assert "asking again" in shown
+    for secret in (s3.secret, s3.key, "Signature="):
+        assert secret not in shown
