@@ -213,11 +213,13 @@ impl Patience {
     async fn again(&mut self, failure: Failure, fetcher: &Fetcher) -> Result<(), Failure> {
         tracing::info!("{}: {}; asking again", fetcher.address.name(), failure.text());
         self.last = Some(failure.text().to_owned());
-        if Instant::now() + self.wait >= self.until {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left < FIRST_WAIT {
             return Err(self.late());
         }
         Counters::add(&fetcher.counters.retries, 1);
-        sleep(self.wait).await;
+        // However long it has failed, there is a last attempt before the end.
+        sleep(self.wait.min(left / 2)).await;
         self.wait = (2 * self.wait).min(LONGEST_WAIT);
         Ok(())
     }

@@ -101,7 +101,11 @@ impl ObjectFile {
         for _ in 0..TURNS {
             let bytes = match shared.units.find(unit) {
                 Found::Here(bytes) => bytes,
-                Found::Flying(flight) => flight.wait(shared.fetcher.deadline)?,
+                Found::Flying(flight) => {
+                    let waited = flight.wait(shared.fetcher.deadline);
+                    waited.inspect_err(|failure| shared.units.was_late(unit, failure))?
+                }
+                Found::Failed(failure) => return Err(failure),
                 Found::Nothing => {
                     let disk = shared.disk.as_ref();
                     if disk.is_some_and(|disk| disk.read(unit, within, out)) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lru::LruCache;
@@ -16,6 +16,9 @@ const MOST: usize = 256;
 const MOST_UNREAD: usize = 192;
 /// Most that are asked for at once.
 const RUN: u64 = 4;
+/// Who asks for what has just failed, or a server that has just not answered, is told so at once. A reader's one question can become several: the
+/// kernel asks for less when it is refused, and what is decoded ahead is decoded again.
+const REMEMBERED: Duration = Duration::from_secs(1);
 
 pub struct Units {
     state: Mutex<State>,
@@ -24,7 +27,10 @@ pub struct Units {
 struct State {
     held: LruCache<u64, Held>,
     flights: HashMap<u64, Arc<Flight>>,
-    /// Of both, how many nobody has read.
+    failed: HashMap<u64, (Instant, Failure)>,
+    /// Since when the server does not answer, if it does not.
+    late: Option<(Instant, Failure)>,
+    /// Of the first two, how many nobody has read.
     unread: usize,
 }
 
@@ -44,12 +50,14 @@ pub struct Flight {
 pub enum Found {
     Here(Bytes),
     Flying(Arc<Flight>),
+    Failed(Failure),
     Nothing,
 }
 
 impl Units {
     pub fn new() -> Units {
-        Units { state: Mutex::new(State { held: LruCache::unbounded(), flights: HashMap::new(), unread: 0 }) }
+        let (flights, failed) = (HashMap::new(), HashMap::new());
+        Units { state: Mutex::new(State { held: LruCache::unbounded(), flights, failed, late: None, unread: 0 }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -66,19 +74,27 @@ impl Units {
             }
             return Found::Here(bytes);
         }
-        state.flights.get(&unit).map_or(Found::Nothing, |flight| Found::Flying(flight.clone()))
+        state.forget_failures();
+        if let Some((_, failure)) = state.failed.get(&unit) {
+            return Found::Failed(failure.clone());
+        }
+        if let Some(flight) = state.flights.get(&unit) {
+            return Found::Flying(flight.clone());
+        }
+        state.late.as_ref().map_or(Found::Nothing, |(_, failure)| Found::Failed(failure.clone()))
     }
 
     /// Takes those that are neither here nor on their way, nor `elsewhere`, for the caller to fetch, in runs
     /// of neighbours. If they are for later, no more than there is room for.
     pub fn claim(&self, units: Range<u64>, for_later: bool, elsewhere: impl Fn(u64) -> bool) -> Vec<Range<u64>> {
         let mut state = self.lock();
+        state.forget_failures();
         let mut runs: Vec<Range<u64>> = Vec::new();
         for unit in units {
             if for_later && state.unread >= MOST_UNREAD {
                 break;
             }
-            if state.held.contains(&unit) || state.flights.contains_key(&unit) || elsewhere(unit) {
+            if state.has(unit) || elsewhere(unit) {
                 continue;
             }
             state.flights.insert(unit, Arc::default());
@@ -98,10 +114,19 @@ impl Units {
             let flight = state.flights.remove(&unit);
             match &outcome {
                 Ok(bytes) => {
+                    state.late = None;
+                    state.failed.remove(&unit);
                     state.held.put(unit, Held { bytes: bytes.clone(), read: false });
                     state.make_room();
                 }
-                Err(_) => state.unread -= 1,
+                Err(failure) => {
+                    state.unread -= 1;
+                    let failed = (Instant::now(), failure.clone());
+                    if matches!(failure, Failure::Late(_)) {
+                        state.late = Some(failed.clone());
+                    }
+                    state.failed.insert(unit, failed);
+                }
             }
             flight
         };
@@ -109,6 +134,11 @@ impl Units {
             *flight.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
             flight.arrived.notify_all();
         }
+    }
+
+    /// Somebody waited for it for too long; it may still come.
+    pub fn was_late(&self, unit: u64, failure: &Failure) {
+        self.lock().failed.insert(unit, (Instant::now(), failure.clone()));
     }
 
     /// Somebody waited for it, and has it.
@@ -120,6 +150,18 @@ impl Units {
 }
 
 impl State {
+    fn has(&self, unit: u64) -> bool {
+        self.held.contains(&unit) || self.flights.contains_key(&unit) || self.failed.contains_key(&unit)
+    }
+
+    fn forget_failures(&mut self) {
+        let remembered = |(when, _): &(Instant, Failure)| when.elapsed() < REMEMBERED;
+        if !self.failed.is_empty() {
+            self.failed.retain(|_, failed| remembered(failed));
+            self.late = self.late.take().filter(remembered);
+        }
+    }
+
     /// What was read goes first: most readers do not come back.
     fn make_room(&mut self) {
         while self.held.len() > MOST {
@@ -160,6 +202,15 @@ mod tests {
         units.arrived(1, Err(Failure::Replaced));
         assert!(matches!(units.find(0), Found::Here(_)));
         assert!(matches!(units.find(2), Found::Flying(_)));
+        // A failure is one for everybody, for a while.
+        assert!(matches!(units.find(1), Found::Failed(Failure::Replaced)));
+        assert!(units.claim(0..3, false, |_| false).is_empty());
+        // If nothing came at all, it is one for all units.
+        units.arrived(3, Err(Failure::Late(String::new())));
+        assert!(matches!(units.find(9), Found::Failed(Failure::Late(_))));
+        units.arrived(2, Ok(unit(2)));
+        assert!(matches!(units.find(9), Found::Nothing));
+        std::thread::sleep(REMEMBERED);
         assert_eq!(units.claim(0..3, false, |_| false), [1..2]);
     }
 

@@ -13,6 +13,7 @@ from support.objects import S3, Fault, network, seconds
 from support.programs import UPG, UPG_MOUNT, often, one_line, run
 
 DEADLINE = 3
+REMEMBERED = 1.1  # how long a failure is one for all who ask
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +118,10 @@ def test_what_does_not_pass_is_an_error_in_time_and_passes_later(behind, content
             start = time.monotonic()
             mount.read()
         assert error.value.errno == errno.EIO
-        # The kernel may ask twice: once ahead, and once for the page itself.
-        assert time.monotonic() - start < 3 * DEADLINE
+        # Although the kernel asks again, for the page alone.
+        assert time.monotonic() - start < 2 * DEADLINE
         broken.clear()
+        time.sleep(REMEMBERED)
         assert mount.read() == content
 
 
@@ -146,10 +148,11 @@ def test_many_readers_wait_no_longer_than_one(behind, content):
         [reader.start() for reader in readers]
         [reader.join(timeout=30) for reader in readers]
         assert len(outcomes) == 12, "a reader hangs"
-        assert all(taken < 4 * DEADLINE for _, taken in outcomes), outcomes
+        assert all(taken < 2 * DEADLINE for _, taken in outcomes), outcomes
         # Nobody is stuck: what needs no server answers.
         assert os.listdir(mount.root) == ["model.safetensors"]
         broken.clear()
+        time.sleep(REMEMBERED)
         assert mount.read() == content
 
 
@@ -247,7 +250,7 @@ def test_it_ends_while_readers_wait(s3, image, tmp_path, monkeypatch):
                 time.sleep(0.5)
                 getattr(daemon, end)()
                 _, taken = seconds(lambda d=daemon: d.wait(timeout=30))
-                assert taken < 3 * DEADLINE
+                assert taken < 2 * DEADLINE
                 reader.join(timeout=10)
                 assert not reader.is_alive() and failed
             assert not is_mounted(point)
