@@ -46,7 +46,9 @@ impl Address {
         let invalid = |what: &str| Error::Invalid(format!("{shown}: {what}"));
         let mut url = Url::parse(text).map_err(|e| invalid(&e.to_string()))?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(invalid("credentials do not belong into an address; the environment has them (docs/objects.md)"));
+            return Err(invalid(
+                "credentials do not belong into an address; the environment has them (docs/objects.md)",
+            ));
         }
         let is_web = matches!(url.scheme(), "http" | "https");
         if url.fragment().is_some() || (url.query().is_some() && !is_web) {
@@ -159,7 +161,15 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for bad in ["s3://", "s3:///key", "s3://bucket", "gs://bucket/", "s3://bucket/key?versionId=1", "https://host/a#b", "http://"] {
+        for bad in [
+            "s3://",
+            "s3:///key",
+            "s3://bucket",
+            "gs://bucket/",
+            "s3://bucket/key?versionId=1",
+            "https://host/a#b",
+            "http://",
+        ] {
             address(bad).expect_err(bad);
         }
     }

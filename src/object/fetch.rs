@@ -75,6 +75,11 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
+    /// That it took too long.
+    pub fn late(&self) -> Failure {
+        Failure::Late(format!("nothing came within {} s", self.deadline.as_secs_f32()))
+    }
+
     /// The first unit of whatever lies there now, and its version.
     pub async fn open(&self, store: Arc<dyn ObjectStore>) -> Result<(Version, Bytes), Failure> {
         let mut patience = Patience::new(self.deadline);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use object_store::RetryConfig;
@@ -96,13 +96,14 @@ impl ObjectFile {
     }
 
     /// Reads from the first of some units what is wanted of it; all of them are wanted.
-    fn read(&self, units: Range<u64>, within: usize, out: &mut [u8]) -> Result<(), Failure> {
+    fn read(&self, units: Range<u64>, within: usize, out: &mut [u8], until: Instant) -> Result<(), Failure> {
         let (shared, unit) = (&self.shared, units.start);
         for _ in 0..TURNS {
             let bytes = match shared.units.find(unit) {
                 Found::Here(bytes) => bytes,
                 Found::Flying(flight) => {
-                    let waited = flight.wait(shared.fetcher.deadline);
+                    let waited = flight.wait(until.saturating_duration_since(Instant::now()));
+                    let waited = waited.unwrap_or_else(|| Err(shared.fetcher.late()));
                     waited.inspect_err(|failure| shared.units.was_late(unit, failure))?
                 }
                 Found::Failed(failure) => return Err(failure),
@@ -143,12 +144,12 @@ impl ReadAt for ObjectFile {
             let ahead = self.sequences.lock().unwrap_or_else(PoisonError::into_inner).read(&units);
             self.fetch_ahead(ahead.start..ahead.end.min(self.shared.version.units()));
         }
-        let mut rest = buffer;
+        let (mut rest, until) = (buffer, Instant::now() + self.shared.fetcher.deadline);
         for unit in units.clone() {
             let bytes = self.shared.version.bytes_of(unit);
             let (from, to) = (offset.max(bytes.start), end.min(bytes.end));
             let (part, behind) = rest.split_at_mut((to - from) as usize);
-            let read = self.read(unit..units.end, (from - bytes.start) as usize, part);
+            let read = self.read(unit..units.end, (from - bytes.start) as usize, part, until);
             read.map_err(|failure| failure.of(self.name()))?;
             rest = behind;
         }

@@ -68,7 +68,9 @@ impl Upload {
         let address = Address::parse(address)?;
         if !address.takes_parts() {
             let name = address.name();
-            return Err(Error::Invalid(format!("{name}: a web server takes no large files; write to s3://, gs:// or az://")));
+            return Err(Error::Invalid(format!(
+                "{name}: a web server takes no large files; write to s3://, gs:// or az://"
+            )));
         }
         let client = client(&address);
         let begun = client.wait_for(|store| {

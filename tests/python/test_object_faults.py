@@ -1,6 +1,7 @@
 """Objects behind a bad network, or a bad server: right bytes, or an error in time."""
 
 import errno
+import mmap
 import os
 import threading
 import time
@@ -127,7 +128,7 @@ def test_what_does_not_pass_is_an_error_in_time_and_passes_later(behind, content
 
 def test_many_readers_wait_no_longer_than_one(behind, content):
     broken = threading.Event()
-    with behind(lambda *_: Fault(stall=True) if broken.is_set() else Fault(), "--threads", "4") as mount:
+    with behind(lambda *_: Fault(latency=60) if broken.is_set() else Fault(), "--threads", "4") as mount:
         broken.set()
         outcomes = []
 
@@ -136,19 +137,18 @@ def test_many_readers_wait_no_longer_than_one(behind, content):
             try:
                 start = time.monotonic()
                 try:
-                    os.preadv(fd, [memoryview(bytearray(4096))], 3_000_000 // 4096 * 4096 + i * 1_228_800)
+                    os.preadv(fd, [mmap.mmap(-1, 4096)], (2 << 20) + i * (5 << 18))
                     outcomes.append(("read", time.monotonic() - start))
                 except OSError as error:
                     outcomes.append((error.errno, time.monotonic() - start))
             finally:
                 os.close(fd)
 
-        # Page-aligned memory is what O_DIRECT wants; what the kernel says of other memory is an error, too.
         readers = [threading.Thread(target=read, args=(i,)) for i in range(12)]
         [reader.start() for reader in readers]
         [reader.join(timeout=30) for reader in readers]
         assert len(outcomes) == 12, "a reader hangs"
-        assert all(taken < 2 * DEADLINE for _, taken in outcomes), outcomes
+        assert all(taken < 2 * DEADLINE for _, taken in outcomes), sorted(outcomes)
         # Nobody is stuck: what needs no server answers.
         assert os.listdir(mount.root) == ["model.safetensors"]
         broken.clear()

@@ -15,8 +15,8 @@ use serde::Serialize;
 use crate::archive::{Archive, ArchiveWriter, Existing};
 use crate::error::{Error, Result};
 use crate::format::{Extent, ExtentKind, Model, check_component, clash};
-use crate::ops::convert::Progress;
 use crate::object;
+use crate::ops::convert::Progress;
 use blocks::{Copier, Place};
 use difference::Base;
 

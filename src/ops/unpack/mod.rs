@@ -18,8 +18,8 @@ use serde::Serialize;
 
 use crate::archive::{Archive, ArrayId, Existing, Partial, cannot_write};
 use crate::error::{Error, Result};
-use crate::ops::convert::Progress;
 use crate::object;
+use crate::ops::convert::Progress;
 use journal::Journal;
 pub use plan::Selection;
 use plan::{Output, outputs};

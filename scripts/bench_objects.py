@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Measure how fast a model loads from an S3 server behind a link of known speed.
+
+The plain safetensors are fetched by boto3, eight ranges at a time, and kept nowhere. The .upg file is
+mounted from its address by a fresh daemon, and all shards of the mount are read once by one reader, 4 MiB
+at a time; then the same with a disk cache that has everything, beside a mount of the local file. The
+subjects take turns; medians are shown.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from measure import machine, programs, s3, tables
+from measure.files import Trouble, shards
+from measure.programs import progress
+
+EXAMPLES = """\
+examples:
+  bench_objects.py models/phi-4
+  bench_objects.py models/phi-4 --rate 1000 --bits 4 --runs 3 --json objects.json
+
+Needs root, iproute2, s3s-fs (cargo install s3s-fs --features binary) and PyPI's boto3.
+"""
+STEP = 4 << 20
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("model", type=Path, help="directory with safetensors")
+    add("--rate", type=int, default=200, help="of the link, in MB/s [200]")
+    add("--bits", default="3.2", help="of the .upg file; `lossless` for that [3.2]")
+    add("--runs", type=int, default=5, help="of each; medians are shown [5]")
+    add("--server", default="s3s-fs", help="the S3 server [s3s-fs]")
+    add("--work", type=Path, metavar="DIR", help="for images and mounts [the system's place]")
+    add("--bin", type=Path, metavar="DIR", help="where upg and upg-mount are [target/release]")
+    add("--json", type=Path, metavar="FILE", help="write everything here, too")
+    return parser.parse_args()
+
+
+def read_all(root):
+    count = 0
+    for shard in shards(root):
+        with open(shard, "rb", buffering=0) as file:
+            while part := file.read(STEP):
+                count += len(part)
+    return count
+
+
+def timed(call):
+    start = time.monotonic()
+    call()
+    return time.monotonic() - start
+
+
+def mounted_and_read(upg_mount, image, point, options=()):
+    """Seconds from the start of the daemon to the last byte."""
+
+    def load():
+        with programs.mounted(upg_mount, image, point, options):
+            ends.append(time.monotonic() if read_all(point) else None)
+
+    ends, start = [], time.monotonic()
+    load()
+    return ends[0] - start
+
+
+def measure(given, work):
+    upg, upg_mount = programs.find(given.bin)
+    bucket = work / "s3" / s3.BUCKET
+    bucket.mkdir(parents=True)
+    plain = shards(given.model)
+    for shard in plain:
+        progress(f"copying {shard.name}")
+        shutil.copy(shard, bucket)
+    progress("converting")
+    options = ["--lossless"] if given.bits == "lossless" else ["--bits", given.bits]
+    image = bucket / "model.upg"
+    programs.convert(upg, given.model.resolve(), image, options)
+    address, point, cache = f"s3://{s3.BUCKET}/{image.name}", work / "mnt", work / "cache"
+    disk = ["--disk-cache", cache, "--disk-cache-size", "1TiB"]
+    subjects = {
+        "plain, fetched": lambda: timed(lambda: s3.fetch_all(os.environ, [shard.name for shard in plain])),
+        "mount of the object": lambda: mounted_and_read(upg_mount, address, point),
+        "mount, disk cache warm": lambda: mounted_and_read(upg_mount, address, point, disk),
+        "mount of the local file": lambda: mounted_and_read(upg_mount, image, point),
+    }
+    seconds = {name: [] for name in subjects}
+    with s3.link(given.rate * 1_000_000) as inside, s3.server(given.server, work / "s3", inside) as environment:
+        os.environ.update(environment)
+        progress("filling the disk cache")
+        subjects["mount, disk cache warm"]()
+        for run in range(given.runs):
+            for name, subject in subjects.items():
+                progress(f"run {run + 1} of {given.runs}: {name}")
+                seconds[name].append(subject())
+    return {
+        "link_bytes_per_second": given.rate * 1_000_000,
+        "plain_bytes": sum(shard.stat().st_size for shard in plain),
+        "file_bytes": image.stat().st_size,
+        "bits": given.bits,
+        "seconds": seconds,
+    }
+
+
+def table(measured):
+    medians = {name: statistics.median(all) for name, all in measured["seconds"].items()}
+    plain = medians["plain, fetched"]
+    rows = [
+        [name, f"{median:.2f}", f"{measured['plain_bytes'] / median / 1e9:.2f}", f"{plain / median:.2f}"]
+        for name, median in medians.items()
+    ]
+    return tables.markdown(["", "s", "GB/s of safetensors", "times plain"], rows)
+
+
+def main():
+    given = arguments()
+    programs.end_cleanly_on_signals()
+    try:
+        with tempfile.TemporaryDirectory(dir=given.work, prefix="upg-bench-") as work:
+            measured = measure(given, Path(work))
+    except Trouble as trouble:
+        sys.exit(f"bench_objects.py: {trouble}")
+    progress.clear()
+    print(table(measured))
+    if given.json:
+        machine.write_json(given.json, measured)
+
+
+if __name__ == "__main__":
+    main()
