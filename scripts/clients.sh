@@ -21,7 +21,7 @@ venvs=$repo/target/clients
 
 all=(transformers transformers-4 safetensors diffusers fastsafetensors runai-model-streamer candle
     mlx-lm gguf vllm comfyui sentence-transformers)
-work= mountpoint= child=
+work= child=
 clients=() outputs=()
 
 say() { printf '\n== %s\n' "$*"; }
@@ -36,9 +36,9 @@ run() {
     return "$status"
 }
 
+# unmount KIND
 unmount() {
-    mountpoint -q "$mountpoint" || return 0
-    "$bin/upg-mount" -u "$mountpoint"
+    if mountpoint -q "$work/mount/$1"; then "$bin/upg-mount" -u "$work/mount/$1"; fi
 }
 
 clean_up() {
@@ -48,8 +48,12 @@ clean_up() {
         kill "$child" 2>/dev/null || true
         wait "$child" 2>/dev/null || true
     fi
-    if [ -n "$mountpoint" ]; then unmount || fusermount3 -u -z "$mountpoint" || true; fi
-    if [ -n "$work" ]; then rm -rf --one-file-system "$work"; fi
+    if [ -n "$work" ]; then
+        for kind in lossless lossy; do
+            unmount "$kind" || fusermount3 -u -z "$work/mount/$kind" || true
+        done
+        rm -rf --one-file-system "$work"
+    fi
 }
 trap clean_up EXIT
 trap 'exit 130' INT
@@ -94,10 +98,10 @@ else
         run cargo build --locked --manifest-path "$repo/examples/candle/Cargo.toml" --target-dir "$target"
     fi
 fi
-export UPG_CANDLE=$target/debug/upg-candle
+export UPG_CANDLE=${UPG_CANDLE:-$target/debug/upg-candle}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/upg-clients.XXXXXX")
-mkdir "$work/mount" "$work/models" "$work/results" "$work/home" "$work/tmp"
+mkdir -p "$work/mount/"{lossless,lossy} "$work/models" "$work/results" "$work/home" "$work/tmp"
 for name in "${clients[@]}"; do
     say "$name"
     started=$SECONDS

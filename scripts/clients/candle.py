@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,7 +13,9 @@ LOCK = Path(__file__).resolve().parents[2] / "examples" / "candle" / "Cargo.lock
 
 def load(directory):
     program = os.environ["UPG_CANDLE"]
-    done = subprocess.run([program, directory, PROMPT, "8"], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([program, directory, PROMPT, "8"], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr.splitlines()[0])  # not anyhow's stack
     return done.stdout
 
 

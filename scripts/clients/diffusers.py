@@ -1,6 +1,6 @@
 """diffusers: a pipeline with its transformer, VAE and scheduler, and the picture that it makes.
 
-    diffusers.py MODEL_DIR RESULT.json
+    diffusers.py MODEL_DIR RESULT [MODEL_DIR RESULT...]
     diffusers.py --make MODEL_DIR        a small pipeline with random weights
 """
 

@@ -16,7 +16,7 @@ def version():
 
 
 def load(directory):
-    with tempfile.TemporaryDirectory(dir=Path(sys.argv[2]).parent) as work:
+    with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "model.gguf"
         # The name goes into the file; that of the directory would tell one from the other.
         subprocess.run(

@@ -79,34 +79,51 @@ prepare() {
     diff -r "$model" "$model.lossless" && rm -rf "$model"
 }
 
-# load NAME DIR RESULT: one client, once, with a home and caches of its own.
+# load NAME DIR RESULT [DIR RESULT...]: with a home and caches of its own.
 load() {
-    local program=$lists/$1.py
-    [ -f "$program" ] || program=$lists/${1%-*}.py
+    local name=$1 program=$lists/$1.py
+    shift
+    [ -f "$program" ] || program=$lists/${name%-*}.py
     run env HOME="$work/home" TMPDIR="$work/tmp" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \
-        timeout --kill-after=10 600 "$venvs/$1/bin/python" -I -B "$program" "$2" "$3" \
-        >"$work/results/$1.log" 2>&1
+        timeout --kill-after=10 1200 "$venvs/$name/bin/python" -I -B "$program" "$@" \
+        >"$work/results/$name.log" 2>&1
+}
+
+# load_all NAME MODEL: from the plain files and the mounts of both kinds. The first time is for nothing:
+# what a client reads of its own, it has read then.
+load_all() {
+    local at=$work/results/$1 kind loads=("$2.lossless" "$work/tmp/first")
+    for kind in lossless lossy; do
+        loads+=("$2.$kind" "$at.$kind.plain" "$work/mount/$kind" "$at.$kind.mount")
+    done
+    if [ "$1" != vllm ]; then
+        load "$1" "${loads[@]}"
+        return
+    fi
+    # A process of vLLM has one engine.
+    set -- "$1" "${loads[@]}"
+    while [ "$#" -gt 1 ]; do
+        load "$1" "$2" "$3" || return
+        set -- "$1" "${@:4}"
+    done
 }
 
 # try NAME
 try() {
-    local name=$1 log=$work/results/$1.log model kind
+    local name=$1 log=$work/results/$1.log model kind status=0
     install "$name" >"$log" 2>&1 || failed "$name" "not installed: $(last_line "$log")" || return
     prepare "$(model_of "$name")" 2>"$log" || failed "$name" "no model: $(last_line "$log")" || return
     model=$work/models/$(model_of "$name")
-    # Once for nothing: what a client reads of its own, it has read then.
-    load "$name" "$model.lossless" "$work/tmp/first" || failed "$name" "plain files: $(last_line "$log")" || return
     for kind in lossless lossy; do
-        load "$name" "$model.$kind" "$work/results/$name.$kind.plain" ||
-            failed "$name" "plain files, $kind: $(last_line "$log")" || return
-        mountpoint=$work/mount
-        run "$bin/upg-mount" "$model.$kind.upg" "$mountpoint" 2>"$log" ||
+        run "$bin/upg-mount" "$model.$kind.upg" "$work/mount/$kind" 2>"$log" ||
             failed "$name" "upg-mount: $(last_line "$log")" || return
-        load "$name" "$mountpoint" "$work/results/$name.$kind.mount" ||
-            failed "$name" "mount, $kind: $(last_line "$log")" || true
-        if ! unmount 2>"$log"; then
-            fusermount3 -u -z "$mountpoint" || true
-            failed "$name" "still in use after the client's end: $(last_line "$log")" || return
+    done
+    load_all "$name" "$model" || failed "$name" "$(last_line "$log")" || status=1
+    for kind in lossless lossy; do
+        if ! unmount "$kind" 2>"$log"; then
+            failed "$name" "the mount cannot be ended: $(last_line "$log")" || status=1
+            fusermount3 -u -z "$work/mount/$kind" || true
         fi
     done
+    return "$status"
 }

@@ -1,10 +1,12 @@
 """What the clients' programs share. Each is called as
 
-    NAME.py MODEL_DIR RESULT.json
+    NAME.py MODEL_DIR RESULT [MODEL_DIR RESULT...]
 
-loads the model in MODEL_DIR in its way, and writes what it got: a digest of each tensor and of each
-answer, and the seconds that loading took, without the client's own start and without the digests."""
+loads the model in each MODEL_DIR in its way, one after the other, and writes what it got to RESULT: a
+digest of each tensor and of each answer, and the seconds that loading took, without the client's own
+start and without the digests."""
 
+import gc
 import hashlib
 import json
 import sys
@@ -40,13 +42,16 @@ def shards(directory):
 def main(version, did, load, look):
     """load(directory) is timed; look(what it gave) makes the digests. version is a package's name, or
     the version itself."""
-    directory, result = map(Path, sys.argv[1:])
-    start = time.perf_counter()
-    loaded = load(directory)
-    seconds = time.perf_counter() - start
     try:
         version = metadata.version(version)
     except metadata.PackageNotFoundError:
         pass
-    report = dict(version=version, did=did, seconds=seconds, got=look(loaded))
-    result.write_text(json.dumps(report))
+    arguments = map(Path, sys.argv[1:])
+    for directory, result in zip(arguments, arguments, strict=True):
+        start = time.perf_counter()
+        loaded = load(directory)
+        seconds = time.perf_counter() - start
+        report = dict(version=version, did=did, seconds=seconds, got=look(loaded))
+        del loaded
+        gc.collect()  # what is mapped is let go
+        result.write_text(json.dumps(report))
