@@ -26,9 +26,12 @@ clients=() outputs=()
 
 say() { printf '\n== %s\n' "$*"; }
 
-# A signal must not wait for the step that runs, so steps are children of `wait`.
+# A signal must not wait for the step that runs, so steps are children of `wait`; each is the first of a
+# group of processes, which ends as a whole: pip and the clients start others.
 run() {
+    set -m
     "$@" &
+    set +m
     child=$!
     local status=0
     wait "$child" || status=$?
@@ -45,7 +48,7 @@ clean_up() {
     trap - EXIT
     trap '' INT TERM
     if [ -n "$child" ]; then
-        kill "$child" 2>/dev/null || true
+        kill -- "-$child" 2>/dev/null || true
         wait "$child" 2>/dev/null || true
     fi
     if [ -n "$work" ]; then

