@@ -1,16 +1,19 @@
 """ComfyUI's ways of loading safetensors files. It is an application and in no registry of packages, so
-these are the calls that it makes, in its order: safe_open, tensor by tensor; the same, each copied, as
-with --disable-mmap; and a mapping of the file with tensors over it, as its newer releases do."""
+these are the calls that comfy.utils.load_torch_file makes: safe_open, tensor by tensor; the same, each
+copied, as with --disable-mmap; and tensors over a mapping of the file, as it has them beside a GPU. There
+comfy-aimdo maps the file, which needs the GPU's driver, so here Python does."""
 
 import json
 import mmap
 import struct
+import warnings
 
 import torch
 from measure.client import main, of_tensors, shards
 from safetensors import safe_open
 
 TYPES = dict(BF16=torch.bfloat16, F16=torch.float16, F32=torch.float32)
+warnings.filterwarnings("ignore", message="The given buffer is not writable")  # so it is meant
 
 
 def opened(shard, copy):
@@ -22,7 +25,7 @@ def opened(shard, copy):
 
 def mapped(shard):
     with open(shard, "rb") as file:
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     start = 8 + struct.unpack("<Q", view[:8])[0]
     for name, entry in json.loads(bytes(view[8:start])).items():
         if name != "__metadata__":

@@ -4,10 +4,13 @@
     diffusers.py --make MODEL_DIR        a small pipeline with random weights
 """
 
+import sys
+
 import torch
+from diffusers import (
+    AutoencoderKL, DDIMScheduler, DiffusionPipeline, DiTPipeline, DiTTransformer2DModel,
+)  # fmt: skip
 from measure.client import digest, main, of_tensors
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, DiTPipeline
-from diffusers import DiTTransformer2DModel
 
 
 def make(directory):

@@ -1,7 +1,7 @@
 """fastsafetensors: all shards at once into memory; without a GPU it reads with its own threads."""
 
-from measure.client import main, of_tensors, shards
 from fastsafetensors import SafeTensorsFileLoader, SingleGroup
+from measure.client import main, of_tensors, shards
 
 
 def load(directory):
