@@ -8,9 +8,10 @@
 # tensor, and what the model answers. The table says so, with versions and seconds. Without CLIENTs it
 # tries all of them. Exits with 1 if one failed or could not be installed.
 #
-# Each client has a virtual environment in target/clients (11 GB for all) with the packages in
-# scripts/clients; UPG_BIN_DIR names programs that are built already. What else is written lies below
-# one temporary directory that is gone at the end, also after an error or an interrupt.
+# Each client has a virtual environment in target/clients (8 GB for all) with the packages in
+# scripts/clients. UPG_BIN_DIR names programs that are built already, UPG_CANDLE that of examples/candle.
+# What else is written lies below one temporary directory that is gone at the end, also after an error or
+# an interrupt.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -21,7 +22,7 @@ venvs=$repo/target/clients
 
 all=(transformers transformers-4 safetensors diffusers fastsafetensors runai-model-streamer candle
     mlx-lm gguf vllm comfyui sentence-transformers)
-work= child=
+work='' child=''
 clients=() outputs=()
 
 say() { printf '\n== %s\n' "$*"; }
@@ -35,7 +36,7 @@ run() {
     child=$!
     local status=0
     wait "$child" || status=$?
-    child=
+    child=''
     return "$status"
 }
 

@@ -46,4 +46,4 @@ def look(loaded):
 
 
 if __name__ == "__main__":
-    main("its calls", "safe_open, the same copied, mmap and frombuffer: every tensor", load, look)
+    main("its calls alone", "safe_open, the same copied, mmap and frombuffer: every tensor", load, look)

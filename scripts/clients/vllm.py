@@ -1,14 +1,15 @@
 """vLLM on the processor: a model in its engine, and what it says."""
 
 import os
+
 # In this process, where the weights can be looked at and nothing is left behind; with 1 GiB of cache.
 os.environ.update(
     VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_CPU_KVCACHE_SPACE="1", VLLM_NO_USAGE_STATS="1",
     VLLM_ALLOW_INSECURE_SERIALIZATION="1", TORCH_COMPILE_DISABLE="1",
 )  # fmt: skip
 
-from measure.client import PROMPT, main, of_tensors
-from vllm import LLM, SamplingParams
+from measure.client import PROMPT, main, of_tensors  # noqa: E402
+from vllm import LLM, SamplingParams  # noqa: E402
 
 
 def load(directory):

@@ -1,5 +1,5 @@
-"""scripts/clients.sh: what it takes for a client to have passed. The clients themselves take it half an
-hour and 11 GB, and are not part of the tests."""
+"""scripts/clients.sh: what it takes for a client to have passed. The clients themselves take half an hour and
+8 GB, and are not part of the tests."""
 
 import copy
 import json
