@@ -1,5 +1,6 @@
 """What the scripts share that measure. Each module does one thing:
 
+client   a program that loads a model: how long, and a digest of all that it got
 files    safetensors files of a model: which there are, what lies in them, writing them
 programs upg and upg-mount: converting, mounting, cleaning up
 logits   a model's answers to a text, and how far other answers are from them

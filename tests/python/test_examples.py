@@ -49,8 +49,8 @@ def candle(*arguments):
     return run(program, *arguments)
 
 
-def test_candle(tiny, tiny_lossless):
-    """Nothing is mounted, and what it says is what transformers says of the source."""
+def test_candle(tiny, tiny_lossless, tiny_root):
+    """What it says is what transformers says of the source, with nothing mounted and of a mount's files."""
     torch, transformers = needed("torch"), needed("transformers")
     prompt, tokens = "A mount of model weights", 24
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
@@ -64,9 +64,11 @@ def test_candle(tiny, tiny_lossless):
     # Whatever a model says, a terminal is not told to do anything.
     shown = "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
     assert done.stdout == shown + "\n"
+    mapped = candle(tiny_root, prompt, tokens)
+    assert mapped.stdout == done.stdout, mapped.stderr
 
 
-@pytest.mark.parametrize("arguments, words", (((), "usage"), (("no-such.upg", "x"), "no-such.upg"), (("FILE", "x", "y"), "TOKENS")))
+@pytest.mark.parametrize("arguments, words", (((), "usage"), (("no-such.upg", "x"), "no-such.upg"), (("/dev", "x"), ".safetensors"), (("FILE", "x", "y"), "TOKENS")))
 def test_candle_says_what_is_missing(arguments, words, tiny_lossless):
     done = candle(*(tiny_lossless.path if a == "FILE" else a for a in arguments))
     assert done.returncode == 1 and words in done.stderr

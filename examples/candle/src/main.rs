@@ -4,9 +4,13 @@
 //!
 //! FILE holds a model of the Phi-3 family (phi-4 is one). candle runs it on the processor in F32, and
 //! takes the likeliest token each time: at most TOKENS (64). The text goes to standard output.
+//!
+//! FILE may also be a directory with safetensors files, plain or mounted, which candle maps by itself.
 
+mod mapped;
 mod weights;
 
+use std::cell::OnceCell;
 use std::io::Write;
 use std::path::Path;
 
@@ -28,19 +32,26 @@ fn main() -> Result<()> {
         [file, prompt, tokens] => (file, prompt, tokens.parse().context("TOKENS is a number")?),
         _ => bail!("usage: upg-candle FILE PROMPT [TOKENS]"),
     };
-    let archive = Archive::open(Path::new(file))?;
-    let model = archive.models().first().context("the file holds no model")?;
-    let tokenizer = Tokenizer::from_bytes(file_of(&archive, model, "tokenizer.json")?).map_err(|e| anyhow!(e))?;
-    let config = config(&file_of(&archive, model, "config.json")?)?;
-
-    let weights = Box::new(Weights::new(&archive, model));
-    let variables = VarBuilder::from_backend(weights, DType::F32, Device::Cpu);
+    let (path, archive) = (Path::new(file), OnceCell::new());
+    let (tokenizer, config, variables) = if path.is_dir() { mapped::model(path)? } else { stored(path, &archive)? };
+    let tokenizer = Tokenizer::from_bytes(tokenizer).map_err(|e| anyhow!(e))?;
+    let config = self::config(&config)?;
     let mut phi = phi3::Model::new(&config, variables)?;
 
     let prompt = tokenizer.encode(prompt.as_str(), true).map_err(|e| anyhow!(e))?;
     let said = generate(&mut phi, prompt.get_ids(), tokens, config.eos_token_id)?;
     let text = tokenizer.decode(&said, true).map_err(|e| anyhow!(e))?;
     Ok(writeln!(std::io::stdout(), "{}", printable(&text))?)
+}
+
+/// tokenizer.json, config.json and the weights of the first model in a .upg file.
+fn stored<'a>(file: &Path, archive: &'a OnceCell<Archive>) -> Result<(Vec<u8>, Vec<u8>, VarBuilder<'a>)> {
+    let opened = Archive::open(file)?;
+    let archive = archive.get_or_init(|| opened);
+    let model = archive.models().first().context("the file holds no model")?;
+    let weights = Box::new(Weights::new(archive, model));
+    let variables = VarBuilder::from_backend(weights, DType::F32, Device::Cpu);
+    Ok((file_of(archive, model, "tokenizer.json")?, file_of(archive, model, "config.json")?, variables))
 }
 
 /// A file of the model, as a mount would show it.
