@@ -36,13 +36,14 @@ const NOT_FOR_MOUNTING: [&str; 4] = ["unmount", "foreground", "help", "version"]
 #[command(
     name = "mount.upg",
     version,
+    override_usage = "mount.upg <FILE> <DIRECTORY> [-sfnv] [-N <FILE>] [-o <OPTIONS>] [-t <TYPE>]",
     after_help = "\
 Examples:
   mount -t upg /models/phi-4.upg /mnt/phi4
   mount -t upg /models/phi-4.upg /mnt/phi4 -o allow_other,cache_size=2GiB
   umount /mnt/phi4
 
-In /etc/fstab:
+Lines of /etc/fstab:
   /models/phi-4.upg  /mnt/phi4  upg  allow_other,nofail  0 0
   /models  /mnt/hub  upg  hf_cache,allow_other,noauto,x-systemd.automount  0 0
 

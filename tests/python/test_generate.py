@@ -68,7 +68,7 @@ def test_manual_pages_are_well_formed(generated):
         assert (done.returncode, done.stderr) == (0, ""), page
         for heading in ("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"):
             assert re.search(rf"^{heading}$", done.stdout, re.MULTILINE), (page, heading)
-        name = re.search(r"^NAME\n +(\S+) - \w", done.stdout, re.MULTILINE)
+        name = re.search(r"^NAME\n +(\S+) +- +\w", done.stdout, re.MULTILINE)
         assert name[1] == page.stem
         # Examples have their lines.
         if page.stem == "upg-info":
