@@ -10,8 +10,8 @@
 # * a Debian package, by cargo-deb: `apt install ./upg_*.deb`, with /sbin/mount.upg
 #
 # with manual pages, completions for shells, and the licences of what is linked in. The same source,
-# toolchain and place give the same bytes: dates are those of the last commit (SOURCE_DATE_EPOCH), and the
-# line tables of target/release are left out. scripts/check_packages.sh tries the packages.
+# toolchain and place give the same bytes: the Debian package's dates are those of the last commit
+# (SOURCE_DATE_EPOCH), the wheel has none, and the line tables of target/release are left out. scripts/check_packages.sh tries the packages.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -25,15 +25,16 @@ stage=$repo/target/packages
 tools=$repo/target/tools
 maturin=1.16.0 cargo_deb=3.8.0
 
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
-export SOURCE_DATE_EPOCH
+# Not for cargo to see, which would build the C library again for it.
+date=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+unset SOURCE_DATE_EPOCH
 umask 022
 
 mkdir -p "$tools" "$stage"
 echo "maturin==$maturin" >"$stage/requirements.txt"
 make_venv "$tools/venv" "$stage/requirements.txt"
 need_packages dpkg-shlibdeps=dpkg-dev strip=binutils
-if ! "$tools/bin/cargo-deb" --version 2>/dev/null | grep -qx "$cargo_deb"; then
+if ! "$tools/bin/cargo-deb" --version 2>/dev/null | grep -q " $cargo_deb\$"; then
     cargo install cargo-deb --version "$cargo_deb" --locked --root "$tools" --target-dir "$tools/build"
 fi
 
@@ -52,10 +53,10 @@ upg ($version-1) unstable; urgency=medium
 
   * Version $version: see the changelog beside this file.
 
- -- The upg developers <upg@packages.invalid>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
+ -- The upg developers <upg@packages.invalid>  $(date -u -R -d "@$date")
 CHANGELOG
 
-"$tools/bin/cargo-deb" --no-build --strip --locked --output "$out/"
+SOURCE_DATE_EPOCH=$date "$tools/bin/cargo-deb" --no-build --strip --locked --output "$out/"
 
 # What maturin is to put beside the programs, at the place where it looks for it.
 trap 'rm -rf "$repo/upg.data"' EXIT
