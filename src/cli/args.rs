@@ -13,9 +13,15 @@ use crate::ops::merge::Input;
 /// file that upg-mount shows as ordinary safetensors again.
 #[derive(Debug, Parser)]
 #[command(name = "upg", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(override_usage = "upg <COMMAND>\n       upg --generate <DIR>")]
+#[command(arg_required_else_help = true, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// Write manual pages, and completions for bash, zsh and fish, as they lie below /usr/share
+    #[arg(long, value_name = "DIR", required = true)]
+    pub generate: Option<PathBuf>,
+
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 pub const EXIT_CODES: &str = "\

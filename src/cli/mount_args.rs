@@ -33,7 +33,7 @@ with -f; UPG_LOG=debug makes it longer.
 pub struct MountArgs {
     /// .upg files, their addresses in a store of objects, or a directory with some, and behind them
     /// an existing directory to show them in
-    #[arg(value_names = ["FILE", "MOUNTPOINT"], required_unless_present_any = ["unmount", "watch_connection"])]
+    #[arg(value_names = ["FILE", "MOUNTPOINT"], required_unless_present = "unmount")]
     #[arg(num_args = 2..)]
     pub paths: Vec<PathBuf>,
 
@@ -106,7 +106,7 @@ pub struct MountArgs {
     pub no_push: bool,
 
     /// Watch over the daemon that started this
-    #[arg(long, hide = true, value_name = "NUMBER")]
+    #[arg(long, hide = true, exclusive = true, value_name = "NUMBER")]
     pub watch_connection: Option<u32>,
 
     /// Answer every read with zeros, to measure what the transport alone costs

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::args::{Args, Bench, Catalog, Command, Info, Merge, Unpack, Verify};
 use super::convert_args::Convert;
+use super::generate::generate;
 use super::progress::Bar;
 use super::{bench_output, catalog_output, output, verify_output};
 use crate::archive::Archive;
@@ -20,14 +21,12 @@ use crate::ops::convert::{self, SourceTree};
 use crate::ops::{bench, catalog, info, merge, unpack, verify};
 
 pub fn main() -> ExitCode {
-    let result = match Args::parse().command {
-        Command::Convert(args) => run_convert(&args),
-        Command::Catalog(args) => run_catalog(&args),
-        Command::Info(args) => run_info(&args),
-        Command::Verify(args) => run_verify(&args),
-        Command::Unpack(args) => run_unpack(&args),
-        Command::Merge(args) => run_merge(&args),
-        Command::Bench(args) => run_bench(&args),
+    let args = Args::parse();
+    let result = match (args.command, args.generate) {
+        (Some(command), _) => run(command),
+        (None, Some(directory)) => generate(&directory).map(|()| ExitCode::SUCCESS),
+        // clap has made sure that there is one of them.
+        (None, None) => Ok(ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,
@@ -35,6 +34,18 @@ pub fn main() -> ExitCode {
             output::print_error("upg", &error);
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Convert(args) => run_convert(&args),
+        Command::Catalog(args) => run_catalog(&args),
+        Command::Info(args) => run_info(&args),
+        Command::Verify(args) => run_verify(&args),
+        Command::Unpack(args) => run_unpack(&args),
+        Command::Merge(args) => run_merge(&args),
+        Command::Bench(args) => run_bench(&args),
     }
 }
 

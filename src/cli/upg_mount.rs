@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use super::mount_args::MountArgs;
+use super::mount_helper::{self, HelperArgs};
 use super::progress::Bar;
 use super::upg::{WRONG, cores};
 use super::{images, output, verify_output};
@@ -20,13 +21,16 @@ use crate::ops::verify;
 const MOST_THREADS: usize = 16;
 
 pub fn main() -> ExitCode {
+    if mount_helper::is_called() {
+        return mount_helper::main();
+    }
     let args = MountArgs::parse();
     if let Some(connection) = args.watch_connection {
         return if mount::watch(connection).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let result = match (&args.unmount, args.paths.split_last()) {
         (Some(mountpoint), _) => unmount(mountpoint),
-        (None, Some((mountpoint, files))) => mount(&args, files, mountpoint),
+        (None, Some((mountpoint, files))) => mount(&args, files, mountpoint, None),
         // clap has made sure that there are some.
         _ => Ok(()),
     };
@@ -68,7 +72,8 @@ fn unmount(mountpoint: &Path) -> Result<()> {
     Ok(())
 }
 
-fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
+/// `helper`: what mount(8) wants beside, if it is for mount(8).
+pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Option<&HelperArgs>) -> Result<()> {
     let inherited = mount::inherited_descriptors();
     // Everything that can be wrong is found before anything is mounted, and
     // the image is open before it: the daemon never touches its own mount.
@@ -80,6 +85,9 @@ fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
     if args.verify {
         verify(&archive, cores())?;
     }
+    if let Some(helper) = helper {
+        helper.enter_namespace()?;
+    }
     let default = cores().min(MOST_THREADS);
     let threads = args.threads.map_or(default, usize::from);
     let mut options = MountOptions::new(mount::check_mountpoint(mountpoint)?, args.cache_size, threads);
@@ -90,7 +98,11 @@ fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
     // Not its path, at which another version may lie by now.
     options.watchdog = (!args.no_push).then(|| "/proc/self/exe".into());
     (options.refuse_direct, options.null) = (args.refuse_direct, args.bench_null);
+    options.source = helper.map(HelperArgs::source);
     check_places(args, &options)?;
+    if helper.is_some_and(HelperArgs::is_fake) {
+        return Ok(());
+    }
 
     // What fetches objects has threads, and there is to be one.
     archive.rest();

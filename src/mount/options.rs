@@ -9,7 +9,10 @@ use crate::error::{Error, Result};
 
 /// The file system's type is `fuse` or `fuse.upg`, and its source is this; a
 /// path would bring commas and, with some names, special cases in clients.
+/// With another source ([`MountOptions::source`]) the type is always [`FS_TYPE`].
 pub const FS_NAME: &str = "upg";
+
+pub const FS_TYPE: &str = "fuse.upg";
 
 #[derive(Debug, Clone)]
 pub struct MountOptions {
@@ -30,6 +33,8 @@ pub struct MountOptions {
     /// Answer every read with zeros: what the transport alone costs.
     pub null: bool,
     pub allow_other: bool,
+    /// What mountinfo is to have as the source, instead of `upg`.
+    pub source: Option<String>,
     /// Added by `-o`.
     extra: Vec<MountOption>,
 }
@@ -46,6 +51,7 @@ impl MountOptions {
             refuse_direct: false,
             null: false,
             allow_other: false,
+            source: None,
             extra: Vec::new(),
         }
     }
@@ -58,9 +64,12 @@ impl MountOptions {
                 "noexec" => self.extra.push(MountOption::NoExec),
                 // What every mount has anyway.
                 "ro" | "nodev" | "nosuid" | "noatime" | "default_permissions" => {}
+                // Of no consequence where nothing is written.
+                "exec" | "async" | "relatime" | "nodiratime" => {}
                 // What fstab says to others.
-                "auto" | "noauto" | "user" | "nouser" | "users" | "_netdev" | "nofail" | "defaults" => {}
-                option if option.starts_with("x-") || option.starts_with("comment=") => {}
+                "auto" | "noauto" | "user" | "nouser" | "users" | "owner" | "group" | "_netdev" | "nofail"
+                | "defaults" => {}
+                option if ["x-", "X-", "user=", "comment="].iter().any(|start| option.starts_with(start)) => {}
                 "rw" => return Err(Error::Invalid("-o rw: a mount of a .upg file is read-only".into())),
                 other => return Err(Error::Invalid(format!("-o {other}: no such option"))),
             }
@@ -76,13 +85,25 @@ impl MountOptions {
             MountOption::NoSuid,
             MountOption::NoAtime,
             MountOption::DefaultPermissions,
-            MountOption::FSName(FS_NAME.into()),
-            MountOption::Subtype(FS_NAME.into()),
         ];
+        config.mount_options.extend(match &self.source {
+            None => [MountOption::FSName(FS_NAME.into()), MountOption::Subtype(FS_NAME.into())],
+            // fuser tells fusermount3 of a subtype, but not the kernel, which knows it since 5.4.
+            Some(source) => [MountOption::FSName(fs_name(source)), MountOption::CUSTOM("subtype=upg".into())],
+        });
         config.mount_options.extend(self.extra.iter().cloned());
         config.acl = if self.allow_other { SessionACL::All } else { SessionACL::Owner };
         config.n_threads = Some(self.threads);
         config
+    }
+}
+
+/// A source as the kernel takes it, or fusermount3 as one of several options.
+fn fs_name(source: &str) -> String {
+    if rustix::process::geteuid().is_root() {
+        source.to_owned()
+    } else {
+        source.replace('\\', "\\\\").replace(',', "\\,")
     }
 }
 

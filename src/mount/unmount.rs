@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::options::FS_NAME;
+use super::options::{FS_NAME, FS_TYPE};
 use crate::error::{Error, Result};
 
 /// How an unmount went.
@@ -110,8 +110,10 @@ fn last_mount_at<'a>(mounts: &'a [u8], mountpoint: &Path) -> Option<Vec<&'a [u8]
 fn is_ours(fields: &[&[u8]]) -> bool {
     let mut after = fields.iter().skip_while(|field| **field != b"-").skip(1);
     let (kind, source) = (after.next(), after.next());
-    kind.is_some_and(|kind| *kind == b"fuse.upg" || *kind == b"fuse")
-        && source.is_some_and(|source| *source == FS_NAME.as_bytes())
+    match kind {
+        Some(&b"fuse") => source.is_some_and(|source| *source == FS_NAME.as_bytes()),
+        kind => kind.is_some_and(|kind| *kind == FS_TYPE.as_bytes()),
+    }
 }
 
 /// mountinfo writes blanks and backslashes as three octal digits.
@@ -173,9 +175,11 @@ mod tests {
             31 1 0:41 / /mnt/c ro - fuse.upg upg ro\n\
             32 1 0:42 / /mnt/d ro - fuse.sshfs host rw\n\
             33 1 0:43 / /mnt/e ro - fuse.upg upg ro\n\
-            34 1 0:44 / /mnt/e rw - tmpfs tmpfs rw\n";
-        for (place, ours) in [("/mnt/a b", true), ("/mnt/c", true), ("/mnt/d", false), ("/mnt/e", false), ("/x", false)]
-        {
+            34 1 0:44 / /mnt/e rw - tmpfs tmpfs rw\n\
+            35 1 0:45 / /mnt/f ro - fuse.upg /models/f.upg ro\n\
+            36 1 0:46 / /mnt/g ro - fuse /models/f.upg ro\n";
+        let others = ["/mnt/d", "/mnt/e", "/mnt/g", "/x"].map(|place| (place, false));
+        for (place, ours) in ["/mnt/a b", "/mnt/c", "/mnt/f"].map(|place| (place, true)).into_iter().chain(others) {
             let last = last_mount_at(mounts, Path::new(place));
             assert_eq!(last.is_some_and(|fields| is_ours(&fields)), ours, "{place}");
         }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .programs import UPG_MOUNT, require_fuse, run
 
+NAMES = ("upg-mount", "mount.upg")
 PATIENCE = 15  # seconds for what takes well below one
 
 
@@ -35,7 +36,7 @@ def is_mounted(point):
 
 
 def daemons(point):
-    """Ids of the upg-mount processes that were started for this mount point."""
+    """Ids of the processes of upg-mount, under whatever name, that were started for this mount point."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -44,7 +45,7 @@ def daemons(point):
             arguments = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue  # gone meanwhile
-        if Path(os.fsdecode(arguments[0])).name == "upg-mount" and os.fsencode(point) in arguments:
+        if Path(os.fsdecode(arguments[0])).name in NAMES and os.fsencode(point) in arguments:
             found.append(int(entry.name))
     return found
 
