@@ -10,8 +10,8 @@
 # * a Debian package, by cargo-deb: `apt install ./upg_*.deb`, with /sbin/mount.upg
 #
 # with manual pages, completions for shells, and the licences of what is linked in. The same source,
-# toolchain and place give the same bytes: the Debian package's dates are those of the last commit
-# (SOURCE_DATE_EPOCH), the wheel has none, and the line tables of target/release are left out. scripts/check_packages.sh tries the packages.
+# toolchain and place give the same bytes: dates are those of the last commit
+# (SOURCE_DATE_EPOCH), and the line tables of target/release are left out. scripts/check_packages.sh tries the packages.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -63,7 +63,10 @@ trap 'rm -rf "$repo/upg.data"' EXIT
 mkdir -p upg.data/data/share/doc/upg
 cp -r "$stage/share/." upg.data/data/share
 cp "$stage/third-party-licences" upg.data/data/share/doc/upg/
-"$tools/venv/bin/maturin" build --release --out "$out"
+mkdir -p "$stage/bin"
+printf '#!/bin/sh\nunset SOURCE_DATE_EPOCH\nexec "%s" "$@"\n' "$(command -v cargo)" >"$stage/bin/cargo"
+chmod +x "$stage/bin/cargo"
+PATH=$stage/bin:$PATH SOURCE_DATE_EPOCH=$date "$tools/venv/bin/maturin" build --release --out "$out"
 # maturin has left stripped programs there.
 cargo build --release --locked --bins
 
