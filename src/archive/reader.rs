@@ -43,6 +43,8 @@ pub struct Archive {
 
 /// Most bytes that are read at the end in the hope that they hold the index.
 const TAIL: u64 = 64 << 10;
+/// Bytes of the index that are read at a time.
+const STEP: usize = 16 << 20;
 
 /// What messages call the block of a tensor that holds its tables and steps.
 pub const SIDE_BLOCK: &str = "side block";
@@ -80,11 +82,14 @@ impl Archive {
         index
             .try_reserve_exact(length)
             .map_err(|_| Error::Invalid(format!("{file}: no memory for an index of {length} bytes")))?;
-        index.resize(length, 0);
         if trailer.index_offset >= tail_at {
-            index.copy_from_slice(&before[before.len() - length..]);
-        } else {
-            source.read_exact_at(&mut index, trailer.index_offset)?;
+            index.extend_from_slice(&before[before.len() - length..]);
+        }
+        // Memory is touched only as far as bytes come: a server may have made up its size.
+        while index.len() < length {
+            let have = index.len();
+            index.resize(length.min(have + STEP), 0);
+            source.read_exact_at(&mut index[have..], trailer.index_offset + have as u64)?;
         }
         if xxh3_64(&index) != trailer.index_checksum {
             return Err(Error::corrupt(file, "index", trailer.index_offset, "checksum mismatch"));

@@ -19,7 +19,7 @@ pub fn open(paths: &[PathBuf], hub: Option<&Vec<NamedSnapshot>>, access: &Access
     let open_all = |files: &[PathBuf], name: &str, hub| open_all(files, name, hub, access);
     match paths {
         [directory] if directory.is_dir() => open_all(&library(directory)?, &directory.display().to_string(), hub),
-        [file] if hub.is_some() => open_all(paths, &file.display().to_string(), hub),
+        [file] if hub.is_some() => open_all(paths, &object::shown(file), hub),
         [file] => open_one(file, access).map(|(archive, owner)| (archive, Owners::of_file(owner))),
         files => open_all(files, &format!("{} files", files.len()), hub),
     }

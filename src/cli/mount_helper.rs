@@ -14,6 +14,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::mount_args::MountArgs;
 use super::{output, upg_mount};
 use crate::mount::MountOptions;
+use crate::object;
 
 const NAME: &str = "mount.upg";
 /// The type of a mount is `fuse.upg`, and mount(8) asks for this when it knows no more of it.
@@ -161,7 +162,7 @@ impl HelperArgs {
 
     /// By this mount(8) finds out that a line of fstab is mounted already.
     pub fn source(&self) -> String {
-        self.file.to_string_lossy().into_owned()
+        object::shown(&self.file)
     }
 
     pub fn is_fake(&self) -> bool {

@@ -81,19 +81,40 @@ impl Address {
         &self.path
     }
 
+    /// What tells it from objects of the same name elsewhere.
+    pub(super) fn identity(&self) -> String {
+        let place = match &self.store {
+            Store::S3(builder) => builder.get_config_value(&AmazonS3ConfigKey::Endpoint),
+            Store::Azure(builder) => builder.get_config_value(&AzureConfigKey::AccountName),
+            Store::Google(_) | Store::Web(_) => None,
+        };
+        format!("{}\n{}", self.name, place.unwrap_or_default())
+    }
+
+    pub(super) fn has_query(&self) -> bool {
+        matches!(&self.store, Store::Web(root) if root.query().is_some())
+    }
+
     /// Whether a file can be written here, part by part.
     pub(super) fn takes_parts(&self) -> bool {
         !matches!(self.store, Store::Web(_))
     }
 
-    pub(super) fn store(&self, deadline: Duration, retry: RetryConfig) -> Result<Box<dyn ObjectStore>> {
-        let read_timeout = READ_TIMEOUT.min(deadline / 4);
+    /// A request is given up after the deadline, and when nothing comes for a part of it; `for_reading`,
+    /// as what is sent counts for nothing.
+    pub(super) fn store(
+        &self,
+        deadline: Duration,
+        for_reading: bool,
+        retry: RetryConfig,
+    ) -> Result<Box<dyn ObjectStore>> {
+        let text = |duration: Duration| format!("{}ms", duration.as_millis());
+        let read_timeout = (ClientConfigKey::ReadTimeout, text(READ_TIMEOUT.min(deadline / 4)));
         let settings = [
-            (ClientConfigKey::ConnectTimeout, format!("{}ms", CONNECT_TIMEOUT.min(deadline / 4).as_millis())),
-            (ClientConfigKey::ReadTimeout, format!("{}ms", read_timeout.as_millis())),
-            (ClientConfigKey::Timeout, format!("{}ms", deadline.as_millis())),
+            (ClientConfigKey::ConnectTimeout, text(CONNECT_TIMEOUT.min(deadline / 4))),
+            (ClientConfigKey::Timeout, text(deadline)),
         ];
-        let settings = settings.into_iter();
+        let settings = settings.into_iter().chain(for_reading.then_some(read_timeout));
         let built: object_store::Result<Box<dyn ObjectStore>> = match &self.store {
             Store::S3(builder) => settings
                 .fold((**builder).clone(), |b, (key, value)| b.with_config(AmazonS3ConfigKey::Client(key), value))

@@ -15,10 +15,16 @@ const THREADS: usize = 2;
 /// How long its threads may take to end before a fork.
 const END: Duration = Duration::from_secs(5);
 
+/// The longest that a part of an object may take to be written.
+const PART: Duration = Duration::from_secs(600);
+/// After so long what fails is not tried again. Longer, credentials might end.
+const RETRIES: Duration = Duration::from_secs(240);
+
 /// Started when first needed, and again after [`Client::rest`].
 pub struct Client {
     address: Address,
     deadline: Duration,
+    for_reading: bool,
     retry: RetryConfig,
     running: Mutex<Option<Arc<Running>>>,
 }
@@ -30,8 +36,16 @@ pub struct Running {
 }
 
 impl Client {
-    pub fn new(address: Address, deadline: Duration, retry: RetryConfig) -> Client {
-        Client { address, deadline, retry, running: Mutex::new(None) }
+    /// Its requests end after the deadline. Retrying is up to whoever reads, who has a deadline of his own.
+    pub fn for_reading(address: Address, deadline: Duration) -> Client {
+        let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+        Client { address, deadline, for_reading: true, retry, running: Mutex::new(None) }
+    }
+
+    /// A part may take long.
+    pub fn for_writing(address: Address) -> Client {
+        let retry = RetryConfig { max_retries: 100, retry_timeout: RETRIES, ..RetryConfig::default() };
+        Client { address, deadline: PART, for_reading: false, retry, running: Mutex::new(None) }
     }
 
     fn running(&self) -> Result<Arc<Running>> {
@@ -48,7 +62,7 @@ impl Client {
         // Some of it wants to know the runtime that it will be used in.
         let store = {
             let _inside = runtime.enter();
-            self.address.store(self.deadline, self.retry.clone())?
+            self.address.store(self.deadline, self.for_reading, self.retry.clone())?
         };
         let started = Arc::new(Running { runtime: Some(runtime), store: store.into() });
         *running = Some(started.clone());

@@ -5,14 +5,17 @@
 //! several processes can share the directory and any of them may be killed. What is used has a new
 //! modification time; what was not used for the longest goes first.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
+use rustix::process::geteuid;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 use super::counters::Counters;
@@ -31,6 +34,8 @@ const PARTIAL: &str = "partial-";
 const DEAD: Duration = Duration::from_secs(600);
 /// How long ago a unit must have been used for the next use to be written down.
 const USED_AGAIN: u32 = 10;
+/// How long to wait for the lock, which its writers have for the time of a unit.
+const LOCK: Duration = Duration::from_secs(10);
 /// The bytes in the cache as its writers count them, which they do one at a time.
 const USAGE: &str = "usage";
 
@@ -52,54 +57,58 @@ impl DiskCache {
         }
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         let directory = directory.canonicalize().map_err(failed)?;
+        let metadata = directory.metadata().map_err(failed)?;
+        // Whoever can write there could give us other bytes.
+        if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+            let what = "a disk cache must belong to whoever mounts, and nobody else may write to it (chmod go-w)";
+            return Err(Error::Invalid(format!("{}: {what}", directory.display())));
+        }
         let cache = DiskCache { directory, size };
         // Counts what is there, and shows that it can be written to.
-        let locked = cache.lock().map_err(|e| Error::io(cache.directory.join(USAGE), e))?;
-        cache.shrink(&locked, 0).map_err(|e| Error::io(&cache.directory, e))?;
+        let usage = Usage::lock(&cache.directory).map_err(|e| Error::io(cache.directory.join(USAGE), e))?;
+        cache.shrink(&usage, 0).map_err(|e| Error::io(&cache.directory, e))?;
+        drop(usage);
         Ok(cache)
     }
 
-    /// The part for one version of an object; none if versions cannot be told apart.
-    pub fn object(self, name: &str, version: &Version, counters: Arc<Counters>) -> Option<KeptObject> {
+    /// The part for one version of an object; none if versions cannot be told apart. `identity`: of the
+    /// object whatever its version.
+    pub fn object(self, identity: &str, version: &Version, counters: Arc<Counters>) -> Option<KeptObject> {
         let mark = match version.mark.as_ref()? {
             Mark::ETag(tag) => format!("tag {tag}"),
             Mark::Time(seconds) => format!("time {seconds}"),
         };
-        let key = xxh3_128(format!("{name}\n{mark}\n{}", version.size).as_bytes());
+        let key = xxh3_128(format!("{identity}\n{mark}\n{}", version.size).as_bytes());
         let directory = self.directory.join(format!("{key:032x}"));
         let units = (0..version.units()).map(|_| Kept::default()).collect();
         let failing = AtomicBool::new(false);
         Some(KeptObject { cache: self, key: key as u64, directory, version: version.clone(), units, counters, failing })
     }
 
-    fn lock(&self) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = file.open(self.directory.join(USAGE))?;
-        file.lock()?;
-        Ok(file)
-    }
-
     /// Removes what was not used for the longest, until `more` bytes have room, and counts the rest.
-    fn shrink(&self, usage: &File, more: u64) -> io::Result<u64> {
+    fn shrink(&self, usage: &Usage, more: u64) -> io::Result<u64> {
         let mut kept = Vec::new();
         let now = SystemTime::now();
-        for object in fs::read_dir(&self.directory)?.flatten() {
-            // The other one is the file that is locked.
+        // What has no name of ours is not ours to count or to remove.
+        let is_object = |entry: &DirEntry| {
+            is_hexadecimal(&entry.file_name(), 32) && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        };
+        for object in fs::read_dir(&self.directory)?.flatten().filter(is_object) {
             let Ok(units) = fs::read_dir(object.path()) else { continue };
             for unit in units.flatten() {
                 let Ok(metadata) = unit.metadata() else { continue };
                 let used = metadata.modified()?;
                 let age = now.duration_since(used).unwrap_or_default();
-                if unit.file_name().as_encoded_bytes().starts_with(PARTIAL.as_bytes()) && age > DEAD {
+                let is_partial = unit.file_name().as_encoded_bytes().starts_with(PARTIAL.as_bytes());
+                if is_partial && age > DEAD {
                     let _ = fs::remove_file(unit.path());
-                } else {
+                } else if is_partial || is_hexadecimal(&unit.file_name(), 8) {
                     kept.push((used, metadata.len(), unit.path()));
                 }
             }
         }
         let mut bytes: u64 = kept.iter().map(|(_, length, _)| length).sum();
-        if bytes + more > self.size {
+        if bytes.saturating_add(more) > self.size {
             kept.sort_unstable();
             let enough = (self.size - self.size / FREED).saturating_sub(more);
             for (_, length, path) in kept {
@@ -113,21 +122,58 @@ impl DiskCache {
                 let _ = path.parent().map(fs::remove_dir);
             }
         }
-        write_usage(usage, bytes)?;
+        usage.write(bytes)?;
         Ok(bytes)
     }
 }
 
-fn read_usage(mut usage: &File) -> io::Result<Option<u64>> {
-    let mut text = String::new();
-    usage.seek(SeekFrom::Start(0))?;
-    usage.take(32).read_to_string(&mut text)?;
-    Ok(text.trim_end().parse().ok())
+fn is_hexadecimal(name: &OsStr, digits: usize) -> bool {
+    let name = name.as_encoded_bytes();
+    name.len() == digits && name.iter().all(u8::is_ascii_hexdigit)
 }
 
-fn write_usage(usage: &File, bytes: u64) -> io::Result<()> {
-    // As long as any before it.
-    usage.write_all_at(format!("{bytes:20}\n").as_bytes(), 0)
+/// The number of bytes in the cache, locked for as long as this lives.
+struct Usage(File);
+
+impl Usage {
+    /// Digits and spaces of the number, and a line feed.
+    const LENGTH: usize = 21;
+
+    fn lock(directory: &Path) -> io::Result<Usage> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(directory.join(USAGE))?;
+        let end = Instant::now() + LOCK;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Usage(file)),
+                Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(LOCK / 10_000),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "another process keeps it locked"));
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// None if it is no number.
+    fn read(&self) -> io::Result<Option<u64>> {
+        let mut text = [0; Usage::LENGTH];
+        let length = self.0.read_at(&mut text, 0)?;
+        Ok(str::from_utf8(&text[..length]).ok().and_then(|text| text.trim().parse().ok()))
+    }
+
+    fn write(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(Usage::LENGTH as u64)?;
+        self.0.write_all_at(format!("{bytes:20}\n").as_bytes(), 0)
+    }
+}
+
+/// Not only closed: a process that was forked has it open, too.
+impl Drop for Usage {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 /// What is kept of one version of an object.
@@ -250,8 +296,9 @@ impl KeptObject {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Relaxed);
         let length = bytes.len() as u64 + CHECKSUM;
-        let usage = self.cache.lock()?;
-        let used = read_usage(&usage)?.filter(|used| used + length <= self.cache.size);
+        let usage = Usage::lock(&self.cache.directory)?;
+        let fits = |used: &u64| used.checked_add(length).is_some_and(|sum| sum <= self.cache.size);
+        let used = usage.read()?.filter(fits);
         let used = used.map_or_else(|| self.cache.shrink(&usage, length), Ok)?;
         // Another may have removed it when nothing was in it.
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
@@ -264,7 +311,7 @@ impl KeptObject {
         };
         let replaced = self.path(unit).exists();
         write().inspect_err(|_| drop(fs::remove_file(&partial)))?;
-        write_usage(&usage, if replaced { used } else { used + length })
+        usage.write(if replaced { used } else { used + length })
     }
 }
 
@@ -348,13 +395,20 @@ mod tests {
         }
         assert!(total() > LEAST / 2);
         assert!(!objects[1].read(0, 0, &mut out) && objects[39].read(1, 0, &mut out));
+        // What is not the cache's is not counted, and stays.
+        let others = [place.path().join("model/0000000a"), objects[39].directory.join("notes.txt")];
+        fs::create_dir(place.path().join("model")).expect("makes a directory");
+        others.iter().for_each(|other| fs::write(other, bytes(0)).expect("writes"));
+        let of_others = bytes(0).len() as u64;
+        let total = || total() - 2 * of_others;
         // What was counted wrongly is counted again.
         for wrong in ["", "none", "99999999999999999999999", "18446744073709551615"] {
             fs::write(place.path().join(USAGE), wrong).expect("writes");
             objects[2].put(0, &bytes(0));
             assert!(objects[2].read(0, 0, &mut out), "{wrong}");
-            let locked = objects[0].cache.lock().expect("locks");
-            assert_eq!(read_usage(&locked).expect("reads"), Some(total()));
+            assert!(others.iter().all(|other| other.exists()));
+            let usage = Usage::lock(place.path()).expect("locks");
+            assert_eq!(usage.read().expect("reads"), Some(total()));
         }
     }
 }

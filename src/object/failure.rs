@@ -84,6 +84,9 @@ pub fn text(error: &StoreError) -> String {
         };
         return code.map_or_else(|| format!("{SAID}{status}{help}"), |code| format!("{SAID}{status} ({code}){help}"));
     }
+    if whole.contains("returned error response") {
+        return "the server answered with an error".into();
+    }
     if let StoreError::Generic { source, .. } = error {
         // The innermost has no address in it.
         let mut cause: &(dyn std::error::Error + 'static) = &**source;

@@ -17,6 +17,8 @@ use super::failure::Failure;
 /// Before the second request; twice as long before each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of the largest object: what a server says is not believed further.
+const LARGEST: u64 = 1 << 44;
 
 /// One version of an object.
 #[derive(Debug, Clone)]
@@ -95,6 +97,9 @@ impl Fetcher {
     async fn first(&self, store: &dyn ObjectStore) -> Result<(Version, Bytes), Failure> {
         let answer = self.get(store, 0..UNIT, None).await?;
         let version = Version::of(&answer.meta);
+        if version.size > LARGEST {
+            return Err(Failure::Final(format!("{} bytes are more than any model has", version.size)));
+        }
         let length = version.bytes_of(0).end as usize;
         let mut body = Body::new(answer, self);
         let bytes = body.take(length).await?;
@@ -107,13 +112,13 @@ impl Fetcher {
         store: Arc<dyn ObjectStore>,
         version: &Version,
         units: Range<u64>,
-        deliver: impl Fn(u64, Result<Bytes, Failure>),
+        mut deliver: impl FnMut(u64, Result<Bytes, Failure>),
     ) {
         let mut next = units.start;
         let mut patience = Patience::new(self.deadline);
         while next < units.end {
             let before = next;
-            let attempt = self.attempt(&*store, version, &mut next, units.end, &deliver);
+            let attempt = self.attempt(&*store, version, &mut next, units.end, &mut deliver);
             let outcome = timeout_at(patience.until, attempt).await;
             if next > before {
                 patience = Patience::new(self.deadline);
@@ -140,7 +145,7 @@ impl Fetcher {
         version: &Version,
         next: &mut u64,
         end: u64,
-        deliver: &impl Fn(u64, Result<Bytes, Failure>),
+        deliver: &mut impl FnMut(u64, Result<Bytes, Failure>),
     ) -> Result<(), Failure> {
         let range = version.bytes_of(*next).start..version.bytes_of(end - 1).end;
         let answer = self.get(store, range.clone(), Some(version)).await?;

@@ -3,10 +3,9 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use object_store::RetryConfig;
 use tokio::sync::Semaphore;
 
 use super::address::Address;
@@ -14,15 +13,17 @@ use super::client::Client;
 use super::counters::Counters;
 use super::disk::{DiskCache, KeptObject};
 use super::failure::Failure;
-use super::fetch::{Fetcher, Version};
+use super::fetch::{Fetcher, Mark, Version};
 use super::sequences::Sequences;
-use super::units::{Found, Units};
+use super::units::{Flight, Found, Units};
 use super::{Access, UNIT};
 use crate::error::{Error, Result};
 use crate::source::ReadAt;
 
 /// Requests for what will be needed later that are under way at once.
 const REQUESTS_AHEAD: usize = 16;
+/// Units that wait at once to be written to the disk.
+const WRITES: usize = 32;
 /// How often a unit is looked for that was there and then was not.
 const TURNS: usize = 10;
 
@@ -43,29 +44,32 @@ struct Shared {
     units: Units,
     disk: Option<KeptObject>,
     ahead: Semaphore,
+    /// Units that are being written to the disk.
+    writes: Arc<Semaphore>,
 }
 
 impl ObjectFile {
     pub fn open(address: Address, access: &Access) -> Result<ObjectFile> {
         let cache = access.disk_cache.as_ref();
         let cache = cache.map(|(directory, size)| DiskCache::open(directory, *size)).transpose()?;
-        // Retrying is up to the fetcher, which knows the deadline.
-        let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-        let client = Client::new(address.clone(), access.deadline, retry);
+        let client = Client::for_reading(address.clone(), access.deadline);
         let counters = Arc::<Counters>::default();
         let fetcher = Fetcher { address, deadline: access.deadline, counters: counters.clone() };
         let opened = client.wait_for(|store| fetcher.open(store))?;
         let (version, first) = opened.map_err(|failure| failure.of(fetcher.address.name()))?;
         let name = fetcher.address.name();
-        if cache.is_some() && version.mark.is_none() {
+        let identity = fetcher.address.identity();
+        // Two queries can ask one path for two things, of one time.
+        let cache = cache.filter(|_| !fetcher.address.has_query() || !matches!(version.mark, Some(Mark::Time(_))));
+        if access.disk_cache.is_some() && (cache.is_none() || version.mark.is_none()) {
             tracing::warn!("{name}: not kept on the disk, as its server does not tell versions apart");
         }
-        let disk = cache.and_then(|cache| cache.object(name, &version, counters));
+        let disk = cache.and_then(|cache| cache.object(&identity, &version, counters));
         let units = Units::new();
-        units.claim(0..1, false, |_| false);
+        units.claim([0], false);
         units.arrived(0, Ok(first));
-        let ahead = Semaphore::new(REQUESTS_AHEAD);
-        let shared = Arc::new(Shared { fetcher, version, units, disk, ahead });
+        let (ahead, writes) = (Semaphore::new(REQUESTS_AHEAD), Arc::new(Semaphore::new(WRITES)));
+        let shared = Arc::new(Shared { fetcher, version, units, disk, ahead, writes });
         Ok(ObjectFile {
             shared,
             client,
@@ -76,43 +80,50 @@ impl ObjectFile {
     }
 
     /// Has units fetched that are not here; `later`: nobody waits for them yet.
-    fn fetch(&self, units: Range<u64>, later: bool, on_disk: impl Fn(u64) -> bool) {
-        for run in self.shared.units.claim(units, later, on_disk) {
-            let (shared, claimed) = (self.shared.clone(), run.clone());
+    fn fetch(&self, units: impl IntoIterator<Item = u64>, later: bool) {
+        for run in self.shared.units.claim(units, later) {
+            let mut claimed = Claimed { shared: self.shared.clone(), units: run };
             let spawned = self.client.spawn(|store| async move {
+                let shared = claimed.shared.clone();
                 // Never closed.
                 let _turn = if later { shared.ahead.acquire().await.ok() } else { None };
-                shared.fetcher.run(store, &shared.version, run, |unit, outcome| shared.deliver(unit, outcome)).await;
+                let run = claimed.units.clone();
+                let deliver = |unit, outcome| {
+                    claimed.units.start = unit + 1;
+                    shared.deliver(unit, outcome);
+                };
+                shared.fetcher.run(store, &shared.version, run, deliver).await;
             });
             if let Err(error) = spawned {
-                let failure = Failure::Final(error.to_string());
-                claimed.for_each(|unit| self.shared.units.arrived(unit, Err(failure.clone())));
+                // Whoever waits is told that nothing comes.
+                tracing::warn!("{error}");
             }
         }
     }
 
     fn fetch_ahead(&self, units: Range<u64>) {
-        self.fetch(units, true, |unit| self.shared.disk.as_ref().is_some_and(|disk| disk.has(unit)));
+        let mut missing = self.shared.units.missing(units);
+        if let Some(disk) = &self.shared.disk {
+            missing.retain(|&unit| !disk.has(unit));
+        }
+        self.fetch(missing, true);
     }
 
     /// Reads from the first of some units what is wanted of it; all of them are wanted.
-    fn read(&self, units: Range<u64>, within: usize, out: &mut [u8], until: Instant) -> Result<(), Failure> {
+    fn read(&self, units: Range<u64>, within: usize, out: &mut [u8]) -> Result<(), Failure> {
         let (shared, unit) = (&self.shared, units.start);
+        let disk = shared.disk.as_ref();
         for _ in 0..TURNS {
             let bytes = match shared.units.find(unit) {
                 Found::Here(bytes) => bytes,
-                Found::Flying(flight) => {
-                    let waited = flight.wait(until.saturating_duration_since(Instant::now()));
-                    let waited = waited.unwrap_or_else(|| Err(shared.fetcher.late()));
-                    waited.inspect_err(|failure| shared.units.was_late(unit, failure))?
-                }
-                Found::Failed(failure) => return Err(failure),
+                Found::Flying(flight) => self.wait(unit, &flight)?,
+                // That a server is away does not matter for what lies here.
+                Found::Failed(failure) if disk.is_none_or(|disk| !disk.read(unit, within, out)) => return Err(failure),
+                Found::Failed(_) => return Ok(()),
+                Found::Nothing if disk.is_some_and(|disk| disk.read(unit, within, out)) => return Ok(()),
                 Found::Nothing => {
-                    let disk = shared.disk.as_ref();
-                    if disk.is_some_and(|disk| disk.read(unit, within, out)) {
-                        return Ok(());
-                    }
-                    self.fetch(units.clone(), false, |other| other != unit && disk.is_some_and(|disk| disk.has(other)));
+                    let others = (unit + 1..units.end).filter(|&other| disk.is_none_or(|disk| !disk.has(other)));
+                    self.fetch(std::iter::once(unit).chain(others).collect::<Vec<_>>(), false);
                     continue;
                 }
             };
@@ -121,6 +132,37 @@ impl ObjectFile {
             return Ok(());
         }
         Err(Failure::Passing("what was fetched was gone before it was read".into()))
+    }
+
+    /// Waits for a unit that is on its way, for as long as anything comes.
+    fn wait(&self, unit: u64, flight: &Flight) -> Result<Bytes, Failure> {
+        let units = &self.shared.units;
+        loop {
+            let before = units.arrivals();
+            if let Some(outcome) = flight.wait(self.shared.fetcher.deadline) {
+                return outcome;
+            }
+            if units.arrivals() == before {
+                let failure = self.shared.fetcher.late();
+                units.was_late(unit, &failure);
+                return Err(failure);
+            }
+        }
+    }
+}
+
+/// Units that were claimed, and of which nothing is known yet.
+struct Claimed {
+    shared: Arc<Shared>,
+    units: Range<u64>,
+}
+
+/// Whatever became of the task, those who wait are told.
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        for unit in self.units.clone() {
+            self.shared.units.arrived(unit, Err(Failure::Passing("fetching it was given up".into())));
+        }
     }
 }
 
@@ -144,12 +186,12 @@ impl ReadAt for ObjectFile {
             let ahead = self.sequences.lock().unwrap_or_else(PoisonError::into_inner).read(&units);
             self.fetch_ahead(ahead.start..ahead.end.min(self.shared.version.units()));
         }
-        let (mut rest, until) = (buffer, Instant::now() + self.shared.fetcher.deadline);
+        let mut rest = buffer;
         for unit in units.clone() {
             let bytes = self.shared.version.bytes_of(unit);
             let (from, to) = (offset.max(bytes.start), end.min(bytes.end));
             let (part, behind) = rest.split_at_mut((to - from) as usize);
-            let read = self.read(unit..units.end, (from - bytes.start) as usize, part, until);
+            let read = self.read(unit..units.end, (from - bytes.start) as usize, part);
             read.map_err(|failure| failure.of(self.name()))?;
             rest = behind;
         }
@@ -184,14 +226,18 @@ impl ReadAt for ObjectFile {
 
 impl Shared {
     fn deliver(self: &Arc<Self>, unit: u64, outcome: Result<Bytes, Failure>) {
-        if let (Ok(bytes), true) = (&outcome, self.disk.is_some()) {
-            let (shared, bytes) = (self.clone(), bytes.clone());
+        let kept = outcome.as_ref().ok().filter(|_| self.disk.is_some()).cloned();
+        self.units.arrived(unit, outcome);
+        // A disk that is slower than the network does not get everything.
+        let turn = self.writes.clone().try_acquire_owned();
+        if let (Some(bytes), Ok(turn)) = (kept, turn) {
+            let shared = self.clone();
             tokio::task::spawn_blocking(move || {
                 if let Some(disk) = &shared.disk {
                     disk.put(unit, &bytes);
                 }
+                drop(turn);
             });
         }
-        self.units.arrived(unit, outcome);
     }
 }

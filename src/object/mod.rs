@@ -77,10 +77,15 @@ pub fn shown(place: &Path) -> String {
         return text;
     }
     let text = text.split(['?', '#']).next().unwrap_or_default();
-    match text.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, rest)| rest)),
-        None => text.to_owned(),
-    }
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority = rest.split('/').next().unwrap_or_default();
+    // A port is no password; a password may have slashes.
+    let may_be_secret = match authority.rsplit_once(':') {
+        Some((_, port)) => !port.bytes().all(|b| b.is_ascii_digit()),
+        None => authority.contains('@'),
+    };
+    let shown = rest.rsplit_once('@').filter(|_| may_be_secret || authority.contains('@'));
+    format!("{scheme}://{}", shown.map_or(rest, |(_, rest)| rest))
 }
 
 /// What addresses begin with.
@@ -123,7 +128,10 @@ mod tests {
         }
         let signed = "https://me:secret@host/a.upg?sig=secret";
         assert_eq!(shown(Path::new(signed)), "https://host/a.upg");
-        assert_eq!(shown(Path::new("why?@.upg")), "why?@.upg");
+        assert_eq!(shown(Path::new("https://me:sec/ret@host/a.upg")), "https://host/a.upg");
+        for whole in ["why?@.upg", "s3://bucket/m@v2.upg", "http://host:9000/a@b.upg"] {
+            assert_eq!(shown(Path::new(whole)), whole);
+        }
         assert!(is_address(Path::new("S3://bucket/key")) && is_address(Path::new("https://host/a.upg?sig=1")));
     }
 }

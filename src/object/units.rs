@@ -14,6 +14,8 @@ use super::failure::Failure;
 const MOST: usize = 256;
 /// Most that were fetched or asked for and that nobody has read yet: beyond it nothing is fetched ahead.
 const MOST_UNREAD: usize = 192;
+/// Who has not read what came so long ago is not coming, if there is no room for others.
+const GIVEN_UP: Duration = Duration::from_secs(5);
 /// Most that are asked for at once.
 const RUN: u64 = 4;
 /// Who asks for what has just failed, or a server that has just not answered, is told so at once. A reader's one question can become several: the
@@ -30,6 +32,7 @@ struct State {
     failed: HashMap<u64, (Instant, Failure)>,
     /// Since when the server does not answer, if it does not.
     late: Option<(Instant, Failure)>,
+    arrivals: u64,
     /// Of the first two, how many nobody has read.
     unread: usize,
 }
@@ -37,6 +40,7 @@ struct State {
 struct Held {
     bytes: Bytes,
     read: bool,
+    came: Instant,
 }
 
 /// A unit that is on its way.
@@ -57,7 +61,7 @@ pub enum Found {
 impl Units {
     pub fn new() -> Units {
         let (flights, failed) = (HashMap::new(), HashMap::new());
-        Units { state: Mutex::new(State { held: LruCache::unbounded(), flights, failed, late: None, unread: 0 }) }
+        Units { state: Mutex::new(State { held: LruCache::unbounded(), flights, failed, late: None, arrivals: 0, unread: 0 }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -84,17 +88,26 @@ impl Units {
         state.late.as_ref().map_or(Found::Nothing, |(_, failure)| Found::Failed(failure.clone()))
     }
 
-    /// Takes those that are neither here nor on their way, nor `elsewhere`, for the caller to fetch, in runs
-    /// of neighbours. If they are for later, no more than there is room for.
-    pub fn claim(&self, units: Range<u64>, for_later: bool, elsewhere: impl Fn(u64) -> bool) -> Vec<Range<u64>> {
+    /// Those of some units that are neither here nor on their way.
+    pub fn missing(&self, units: Range<u64>) -> Vec<u64> {
+        let state = self.lock();
+        units.filter(|&unit| !state.has(unit)).collect()
+    }
+
+    /// Takes those that are neither here nor on their way, for the caller to fetch, in runs of
+    /// neighbours. If they are for later, no more than there is room for.
+    pub fn claim(&self, units: impl IntoIterator<Item = u64>, for_later: bool) -> Vec<Range<u64>> {
         let mut state = self.lock();
         state.forget_failures();
+        if for_later && state.unread >= MOST_UNREAD {
+            state.give_up();
+        }
         let mut runs: Vec<Range<u64>> = Vec::new();
         for unit in units {
             if for_later && state.unread >= MOST_UNREAD {
                 break;
             }
-            if state.has(unit) || elsewhere(unit) {
+            if state.has(unit) {
                 continue;
             }
             state.flights.insert(unit, Arc::default());
@@ -107,6 +120,11 @@ impl Units {
         runs
     }
 
+    /// Units that came, ever: whether anything comes.
+    pub fn arrivals(&self) -> u64 {
+        self.lock().arrivals
+    }
+
     /// What became of a unit that was claimed.
     pub fn arrived(&self, unit: u64, outcome: Result<Bytes, Failure>) {
         let flight = {
@@ -114,9 +132,10 @@ impl Units {
             let flight = state.flights.remove(&unit);
             match &outcome {
                 Ok(bytes) => {
+                    state.arrivals += 1;
                     state.late = None;
                     state.failed.remove(&unit);
-                    state.held.put(unit, Held { bytes: bytes.clone(), read: false });
+                    state.held.put(unit, Held { bytes: bytes.clone(), read: false, came: Instant::now() });
                     state.make_room();
                 }
                 Err(failure) => {
@@ -138,7 +157,10 @@ impl Units {
 
     /// Somebody waited for it for too long; it may still come.
     pub fn was_late(&self, unit: u64, failure: &Failure) {
-        self.lock().failed.insert(unit, (Instant::now(), failure.clone()));
+        let mut state = self.lock();
+        if state.flights.contains_key(&unit) {
+            state.failed.insert(unit, (Instant::now(), failure.clone()));
+        }
     }
 
     /// Somebody waited for it, and has it.
@@ -159,6 +181,13 @@ impl State {
         if !self.failed.is_empty() {
             self.failed.retain(|_, failed| remembered(failed));
             self.late = self.late.take().filter(remembered);
+        }
+    }
+
+    fn give_up(&mut self) {
+        let old = self.held.iter_mut().map(|(_, held)| held).filter(|held| held.came.elapsed() > GIVEN_UP);
+        for held in old {
+            self.unread -= usize::from(!std::mem::replace(&mut held.read, true));
         }
     }
 
@@ -196,29 +225,29 @@ mod tests {
     #[test]
     fn neighbours_are_claimed_together_and_once() {
         let units = Units::new();
-        assert_eq!(units.claim(0..10, false, |unit| unit == 5), [0..4, 4..5, 6..10]);
-        assert!(units.claim(0..10, false, |unit| unit == 5).is_empty());
+        assert_eq!(units.claim((0..10).filter(|&unit| unit != 5), false), [0..4, 4..5, 6..10]);
+        assert_eq!(units.missing(0..10), [5]);
         units.arrived(0, Ok(unit(0)));
         units.arrived(1, Err(Failure::Replaced));
         assert!(matches!(units.find(0), Found::Here(_)));
         assert!(matches!(units.find(2), Found::Flying(_)));
         // A failure is one for everybody, for a while.
         assert!(matches!(units.find(1), Found::Failed(Failure::Replaced)));
-        assert!(units.claim(0..3, false, |_| false).is_empty());
+        assert!(units.claim(0..3, false).is_empty());
         // If nothing came at all, it is one for all units.
         units.arrived(3, Err(Failure::Late(String::new())));
         assert!(matches!(units.find(9), Found::Failed(Failure::Late(_))));
         units.arrived(2, Ok(unit(2)));
         assert!(matches!(units.find(9), Found::Nothing));
         std::thread::sleep(REMEMBERED);
-        assert_eq!(units.claim(0..3, false, |_| false), [1..2]);
+        assert_eq!(units.claim(0..3, false), [1..2]);
     }
 
     #[test]
     fn what_nobody_read_is_bounded_and_what_was_read_goes_first() {
         let units = Units::new();
         let all = MOST as u64 * 4;
-        let ahead = |from| units.claim(from..all, true, |_| false).iter().map(|run| run.end - run.start).sum::<u64>();
+        let ahead = |from| units.claim(from..all, true).iter().map(|run| run.end - run.start).sum::<u64>();
         let most = MOST_UNREAD as u64;
         assert_eq!(ahead(0), most);
         assert_eq!(ahead(most), 0);
@@ -235,7 +264,7 @@ mod tests {
     #[test]
     fn whoever_waits_is_told() {
         let units = Units::new();
-        units.claim(0..2, false, |_| false);
+        units.claim(0..2, false);
         let flight = |i| match units.find(i) {
             Found::Flying(flight) => flight,
             _ => panic!("it is on its way"),

@@ -4,10 +4,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use object_store::{ObjectStoreExt, PutPayload, RetryConfig};
+use object_store::{ObjectStoreExt, PutPayload};
 use tokio::task::JoinHandle;
 
-use super::DEADLINE;
 use super::address::Address;
 use super::client::Client;
 use super::failure::Failure;
@@ -33,19 +32,16 @@ pub struct Upload {
     part: usize,
     at_once: usize,
     flying: Vec<JoinHandle<object_store::Result<()>>>,
+    /// Bytes.
+    sent: u64,
     finished: bool,
 }
 
-fn client(address: &Address) -> Client {
-    let retry = RetryConfig { max_retries: 100, retry_timeout: DEADLINE, ..RetryConfig::default() };
-    // A part may take long; that it stands still does not depend on this.
-    Client::new(address.clone(), 10 * DEADLINE, retry)
-}
-
-/// Whether something lies at an address.
+/// Whether something lies at an address that can be written to.
 pub fn exists(address: &Path) -> Result<bool> {
     let address = &Address::parse(address)?;
-    let client = client(address);
+    check_parts(address)?;
+    let client = Client::for_writing(address.clone());
     let head = client.wait_for(|store| async move { store.head(address.path()).await })?;
     match head {
         Ok(_) => Ok(true),
@@ -54,10 +50,18 @@ pub fn exists(address: &Path) -> Result<bool> {
     }
 }
 
+fn check_parts(address: &Address) -> Result<()> {
+    if address.takes_parts() {
+        return Ok(());
+    }
+    let name = address.name();
+    Err(Error::Invalid(format!("{name}: a web server takes no large files; write to s3://, gs:// or az://")))
+}
+
 /// Writes a small object.
 pub fn put(address: &Path, bytes: Vec<u8>) -> Result<()> {
     let address = &Address::parse(address)?;
-    let client = client(address);
+    let client = Client::for_writing(address.clone());
     let put = client.wait_for(|store| async move { store.put(address.path(), PutPayload::from(bytes)).await })?;
     put.map(|_| ()).map_err(|error| Failure::from(error).of(address.name()))
 }
@@ -66,13 +70,8 @@ impl Upload {
     /// `most`: bytes that it will not have more of, as far as can be known.
     pub fn create(address: &Path, most: u64) -> Result<Upload> {
         let address = Address::parse(address)?;
-        if !address.takes_parts() {
-            let name = address.name();
-            return Err(Error::Invalid(format!(
-                "{name}: a web server takes no large files; write to s3://, gs:// or az://"
-            )));
-        }
-        let client = client(&address);
+        check_parts(&address)?;
+        let client = Client::for_writing(address.clone());
         let begun = client.wait_for(|store| {
             let path = address.path().clone();
             async move { store.put_multipart(&path).await }
@@ -88,6 +87,7 @@ impl Upload {
             part: part as usize,
             at_once: at_once as usize,
             flying: Vec::new(),
+            sent: 0,
             finished: false,
         })
     }
@@ -96,6 +96,7 @@ impl Upload {
         while self.flying.len() >= self.at_once {
             self.land()?;
         }
+        self.sent += self.buffer.len() as u64;
         let part = self.upload.put_part(PutPayload::from(std::mem::take(&mut self.buffer)));
         let spawned = self.client.spawn(|_| part).map_err(|error| Failure::Final(error.to_string()))?;
         self.flying.push(spawned);
@@ -119,9 +120,18 @@ impl Upload {
             while !self.flying.is_empty() {
                 self.land()?;
             }
-            let complete = self.upload.complete();
-            let done = self.client.wait_for(|_| complete).map_err(|error| Failure::Final(error.to_string()))?;
-            done.map(|_| ()).map_err(Failure::from)
+            let (complete, path, sent) = (self.upload.complete(), self.address.path(), self.sent);
+            let done = self.client.wait_for(|store| async move {
+                match complete.await {
+                    // It was done, and the answer was lost.
+                    Err(error @ object_store::Error::NotFound { .. }) => match store.head(path).await {
+                        Ok(there) if there.size == sent => Ok(()),
+                        _ => Err(error),
+                    },
+                    done => done.map(|_| ()),
+                }
+            });
+            done.map_err(|error| Failure::Final(error.to_string()))?.map_err(Failure::from)
         };
         send_all().map_err(|failure| failure.of(&name))?;
         self.finished = true;
@@ -151,7 +161,11 @@ impl Write for Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if !self.finished {
-            self.flying.iter().for_each(JoinHandle::abort);
+            // A part that arrives after the end would stay.
+            for part in self.flying.drain(..) {
+                part.abort();
+                let _ = self.client.wait_for(|_| part);
+            }
             let abort = self.upload.abort();
             let _ = self.client.wait_for(|_| async { tokio::time::timeout(GIVING_UP, abort).await });
         }

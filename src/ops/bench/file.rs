@@ -48,7 +48,7 @@ pub fn run(path: &Path, speeds: &Speeds<'_>) -> Result<FileBench> {
     let bytes_of = |ids: &[ArrayId]| ids.iter().map(|&id| archive.array(id).byte_len()).sum::<u64>();
     forms.retain(|_, ids| bytes_of(ids) as f64 >= LEAST_SHARE * all_bytes as f64);
     if forms.is_empty() {
-        let what = format!("{}: no tensors that prime-sparse or lossless coded", path.display());
+        let what = format!("{}: no tensors that prime-sparse or lossless coded", archive.name());
         return Err(Error::Invalid(what));
     }
     speeds.progress.begin(forms.len() as u64 * speeds.count());

@@ -32,15 +32,21 @@ enum Beside {
 }
 
 impl Destination {
-    pub fn prepare(output: &Path, name: &str, force: bool) -> Result<Destination> {
+    pub fn prepare(output: &Path, tree: &SourceTree, force: bool) -> Result<Destination> {
+        let name = &tree.name;
         let is_file = output.extension().is_some_and(|extension| extension == "upg");
         let existing = if force { Existing::Replace } else { Existing::Keep };
         if object::is_address(output) {
             let archive = if is_file { output.to_path_buf() } else { output.join(below(&format!("{name}.upg"))) };
+            let beside = if is_file { Beside::Nothing } else { Beside::Objects };
             if !force {
                 refuse_existing(&archive)?;
+                if matches!(beside, Beside::Objects) {
+                    let ours = [catalog_name(tree), REPORT_NAME.to_owned()];
+                    let names = small(tree).map(|file| file.path.clone()).chain(ours);
+                    names.map(|name| refuse_existing(&output.join(below(&name)))).collect::<Result<()>>()?;
+                }
             }
-            let beside = if is_file { Beside::Nothing } else { Beside::Objects };
             return Ok(Destination { output: output.to_path_buf(), archive, beside, existing });
         }
         if !force {
@@ -75,11 +81,8 @@ impl Destination {
 
     /// Adds what goes beside the archive and gives the directory its name.
     pub fn complete(self, tree: &SourceTree, report: &mut Report) -> Result<()> {
-        report.output = self.output.display().to_string();
-        let catalog_name = format!("{}-catalog.json", tree.name);
-        let ours = [catalog_name.as_str(), REPORT_NAME];
-        let small = tree.files.iter().filter(|file| matches!(file.kind, SourceKind::Other));
-        let small = small.filter(|file| !ours.contains(&file.path.as_str()));
+        report.output = object::shown(&self.output);
+        let (catalog_name, small) = (catalog_name(tree), small(tree));
         match self.beside {
             Beside::Nothing => Ok(()),
             Beside::Directory(directory) => {
@@ -106,10 +109,21 @@ impl Destination {
     }
 }
 
+fn catalog_name(tree: &SourceTree) -> String {
+    format!("{}-catalog.json", tree.name)
+}
+
+/// The files that are copied as they are.
+fn small(tree: &SourceTree) -> impl Iterator<Item = &SourceFile> {
+    let ours = [catalog_name(tree), REPORT_NAME.to_owned()];
+    let others = tree.files.iter().filter(|file| matches!(file.kind, SourceKind::Other));
+    others.filter(move |file| !ours.contains(&file.path))
+}
+
 fn refuse_existing(place: &Path) -> Result<()> {
     let exists = if object::is_address(place) { object::exists(place)? } else { fs::symlink_metadata(place).is_ok() };
     if exists {
-        let what = format!("{} exists; choose another name with -o, or replace it with --force", place.display());
+        let what = format!("{} exists; choose another name with -o, or replace it with --force", object::shown(place));
         return Err(Error::Invalid(what));
     }
     Ok(())

@@ -179,7 +179,7 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
             return Err(Error::Invalid(format!("--keep number {} matches no tensor", i + 1)));
         }
     }
-    let destination = Destination::prepare(&options.output, &tree.name, options.force)?;
+    let destination = Destination::prepare(&options.output, &tree, options.force)?;
     progress.begin(tree.total_bytes());
     let mut report = pipeline::run(options, &tree, &destination, progress)?;
     report.finish(&tree, options.threads_within_memory(), start.elapsed());

@@ -70,7 +70,7 @@ pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
     };
     if !options.force && exists()? {
         let what = "exists; choose another name with -o, or replace it with --force";
-        return Err(Error::Invalid(format!("{} {what}", options.output.display())));
+        return Err(Error::Invalid(format!("{} {what}", object::shown(&options.output))));
     }
     if options.output.is_dir() {
         return Err(Error::Invalid(format!("{} is a directory", options.output.display())));
@@ -104,7 +104,7 @@ pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
     }
     let shared = copier.shared();
     Ok(Report {
-        output: options.output.display().to_string(),
+        output: object::shown(&options.output),
         models: names.into_iter().flatten().collect(),
         input_bytes: archives.iter().map(Archive::size).sum(),
         file_bytes: writer.finish()?,
