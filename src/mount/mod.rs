@@ -1,6 +1,7 @@
 //! A [`crate::vfs::Vfs`] mounted through FUSE. Only this module names fuser.
 
 mod adapter;
+mod counters;
 mod daemon;
 mod errno;
 mod kernel_readahead;
