@@ -13,6 +13,7 @@ use super::upg::{WRONG, cores};
 use super::{images, output, verify_output};
 use crate::archive::Archive;
 use crate::mount::{self, MountOptions, Role, Unmounted};
+use crate::ops::convert::PartNote;
 use crate::ops::verify;
 
 /// Of either kind, unless asked: more than any transport keeps busy, and each has buffers of up
@@ -74,6 +75,7 @@ fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
     // the image is open before it: the daemon never touches its own mount.
     mount::keep_heap_small();
     let (mut archive, owners) = images::open(files, args.hf_cache.then_some(&args.repo))?;
+    refuse_parts(&archive)?;
     if args.drop_compressed {
         archive.let_go_of_decoded();
     }
@@ -122,6 +124,14 @@ fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Of a model of which files are missing, a loader may make something that is none.
+fn refuse_parts(archive: &Archive) -> Result<()> {
+    let part = archive.models().iter().find_map(|model| Some((&model.name, PartNote::of(model)?.part)));
+    let Some((model, part)) = part else { return Ok(()) };
+    let (file, number, of) = (archive.name(), part.number(), part.of());
+    bail!("{file}: only part {number} of {of} of model {model:?}: join all with upg merge, and mount what comes of it")
 }
 
 /// A log below the mountpoint would have the daemon wait for itself.

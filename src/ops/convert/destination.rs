@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::Options;
 use super::report::Report;
 use super::tree::{SourceFile, SourceKind, SourceTree};
 use crate::archive::{ArchiveWriter, Existing, Partial, cannot_write, directory_of};
@@ -22,18 +23,24 @@ pub struct Destination {
 }
 
 impl Destination {
-    pub fn prepare(output: &Path, name: &str, force: bool) -> Result<Destination> {
-        if !force && fs::symlink_metadata(output).is_ok() {
+    pub fn prepare(options: &Options, name: &str) -> Result<Destination> {
+        let Options { output, force, .. } = options;
+        let output = output.as_path();
+        if !*force && fs::symlink_metadata(output).is_ok() {
             let what = format!("{} exists; choose another name with -o, or replace it with --force", output.display());
             return Err(Error::Invalid(what));
         }
-        let existing = if force { Existing::Replace } else { Existing::Keep };
+        let existing = if *force { Existing::Replace } else { Existing::Keep };
         if output.extension().is_some_and(|extension| extension == "upg") {
             if output.is_dir() {
                 return Err(Error::Invalid(format!("{} is a directory", output.display())));
             }
             let (output, archive) = (output.to_path_buf(), output.to_path_buf());
             return Ok(Destination { output, archive, directory: None, existing });
+        }
+        if options.part.is_some() {
+            let what = format!("{}: a part is a file alone, and must end in .upg", output.display());
+            return Err(Error::Invalid(what));
         }
         if output.is_file() {
             let what = format!("{} is a file; a result that is a file must end in .upg", output.display());
