@@ -1,14 +1,16 @@
 //! What can be typed after `upg-mount`.
 
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use super::args::EXIT_CODES;
 use super::size;
 use crate::error::Error;
 use crate::hub::Snapshot;
-use crate::mount::KernelReadahead;
+use crate::mount::{KernelReadahead, LogFormat};
 
 /// Show a .upg file as the files of its model: safetensors are decompressed as
 /// they are read.
@@ -20,6 +22,7 @@ Examples:
   upg-mount phi-4.upg qwen3.upg /mnt/models    several: each model in a directory of its own
   upg-mount models /mnt/models                 all .upg files in the directory models
   upg-mount --hf-cache models /mnt/hub         the same by repository, for HF_HUB_CACHE=/mnt/hub
+  upg-mount --metrics [::]:9464 phi-4.upg /mnt/phi4   counters for Prometheus at /metrics
   upg-mount -u /mnt/phi4                       unmount
   getfattr -d -m user.upg /mnt/phi4            what cache and decoder have done
 
@@ -29,7 +32,7 @@ with -f; UPG_LOG=debug makes it longer.
 {EXIT_CODES}"))]
 pub struct MountArgs {
     /// .upg files, or a directory with some, and behind them an existing directory to show them in
-    #[arg(value_names = ["FILE", "MOUNTPOINT"], required_unless_present_any = ["unmount", "watch_connection"])]
+    #[arg(value_names = ["FILE", "MOUNTPOINT"], required_unless_present_any = ["unmount", "watch_connection", "probe"])]
     #[arg(num_args = 2..)]
     pub paths: Vec<PathBuf>,
 
@@ -92,6 +95,10 @@ pub struct MountArgs {
     #[arg(long, hide = true, value_name = "NUMBER")]
     pub watch_connection: Option<u32>,
 
+    /// Ask whether the file system of a device number answers at a mountpoint
+    #[arg(long, hide = true, num_args = 2, value_names = ["DEVICE", "MOUNTPOINT"])]
+    pub probe: Vec<OsString>,
+
     /// Answer every read with zeros, to measure what the transport alone costs
     #[arg(long, hide = true)]
     pub bench_null: bool,
@@ -103,6 +110,30 @@ pub struct MountArgs {
     /// Write the log to this file
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+
+    /// How the log is written: json is an object per line
+    #[arg(long, value_enum, default_value_t = LogFormatArg::Text)]
+    pub log_format: LogFormatArg,
+
+    /// Serve the counters to Prometheus at http://ADDRESS:PORT/metrics, and whether the mount answers at
+    /// /healthz; with port 0 the log says which was taken
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "unmount")]
+    pub metrics: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormatArg {
+    Text,
+    Json,
+}
+
+impl From<LogFormatArg> for LogFormat {
+    fn from(format: LogFormatArg) -> LogFormat {
+        match format {
+            LogFormatArg::Text => LogFormat::Text,
+            LogFormatArg::Json => LogFormat::Json,
+        }
+    }
 }
 
 /// A repository, and which model comes of it.

@@ -12,7 +12,7 @@ use super::progress::Bar;
 use super::upg::{WRONG, cores};
 use super::{images, output, verify_output};
 use crate::archive::Archive;
-use crate::mount::{self, MountOptions, Role, Unmounted};
+use crate::mount::{self, Endpoint, MountOptions, Role, Unmounted};
 use crate::ops::convert::PartNote;
 use crate::ops::verify;
 
@@ -24,6 +24,10 @@ pub fn main() -> ExitCode {
     let args = MountArgs::parse();
     if let Some(connection) = args.watch_connection {
         return if mount::watch(connection).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if let [device, mountpoint] = &args.probe[..] {
+        let answers = mount::probe(&device.to_string_lossy(), mountpoint.as_ref());
+        return if answers.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let result = match (&args.unmount, args.paths.split_last()) {
         (Some(mountpoint), _) => unmount(mountpoint),
@@ -93,10 +97,13 @@ fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
     options.watchdog = (!args.no_push).then(|| "/proc/self/exe".into());
     (options.refuse_direct, options.null) = (args.refuse_direct, args.bench_null);
     check_log_file(args, &options)?;
+    // While there is somebody to tell that it is taken, and the right to take it.
+    options.metrics = args.metrics.map(Endpoint::bind).transpose()?;
+    let log = args.log_format.into();
 
     if args.foreground {
-        mount::init_log(args.log_file.as_deref(), false)?;
-        return Ok(mount::serve(archive, owners, &options, || ())?);
+        mount::init_log(args.log_file.as_deref(), false, log)?;
+        return Ok(mount::serve(archive, owners, &options, mount::tell_service_manager)?);
     }
     let log_file = args.log_file.as_deref().map(std::path::absolute).transpose()?;
     match mount::daemonise(&inherited)? {
@@ -111,7 +118,7 @@ fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path) -> Result<()> {
         }
         Role::Child(daemon) => {
             let mut daemon = Some(daemon);
-            let served = mount::init_log(log_file.as_deref(), true).and_then(|()| {
+            let served = mount::init_log(log_file.as_deref(), true, log).and_then(|()| {
                 mount::serve(archive, owners, &options, || daemon.take().into_iter().for_each(|daemon| daemon.ready()))
             });
             if let (Err(error), Some(daemon)) = (&served, daemon) {
