@@ -21,7 +21,8 @@ venv=$repo/target/test-venv
 logs=$target/soak-logs
 mkdir -p "$logs"
 
-need_packages fusermount3=fuse3 getfattr=attr cc=gcc pkg-config=pkg-config python3=python3 rsync=rsync strace=strace
+need_packages fusermount3=fuse3 getfattr=attr cc=gcc pkg-config=pkg-config python3=python3 rsync=rsync strace=strace \
+    curl=curl systemd-analyze=systemd
 make_venv "$venv" tests/python/requirements.txt
 build_programs "$target"
 # Not beside the tests, which would leave it little of the processors.
