@@ -49,14 +49,14 @@ pub struct Convert {
           conflicts_with_all = ["target", "grid", "effort", "flat", "columns", "lossy_fp8"])]
     pub like: Option<PathBuf>,
 
+    /// Which model of several in that file
+    #[arg(long, value_name = "NAME", requires = "like")]
+    pub like_model: Option<String>,
+
     /// Convert only part I of N: whole safetensors files, shared out by size. Rates are those of the
     /// whole model, all of which must be there to be looked at; upg merge joins the parts
     #[arg(long, value_name = "I/N")]
     pub part: Option<Part>,
-
-    /// Which model of several in that file
-    #[arg(long, value_name = "NAME", requires = "like")]
-    pub like_model: Option<String>,
 
     /// Store tensors with matching names bit for bit; may be repeated
     #[arg(long, value_name = "GLOB")]

@@ -22,7 +22,8 @@ Examples:
   upg-mount phi-4.upg qwen3.upg /mnt/models    several: each model in a directory of its own
   upg-mount models /mnt/models                 all .upg files in the directory models
   upg-mount --hf-cache models /mnt/hub         the same by repository, for HF_HUB_CACHE=/mnt/hub
-  upg-mount --metrics [::]:9464 phi-4.upg /mnt/phi4   counters for Prometheus at /metrics
+  upg-mount phi-4.upg /mnt/phi4 --metrics 127.0.0.1:9464
+                                               counters for Prometheus at /metrics
   upg-mount -u /mnt/phi4                       unmount
   getfattr -d -m user.upg /mnt/phi4            what cache and decoder have done
 
@@ -112,7 +113,7 @@ pub struct MountArgs {
     pub log_file: Option<PathBuf>,
 
     /// How the log is written: json is an object per line
-    #[arg(long, value_enum, default_value_t = LogFormatArg::Text)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormatArg::Text)]
     pub log_format: LogFormatArg,
 
     /// Serve the counters to Prometheus at http://ADDRESS:PORT/metrics, and whether the mount answers at
