@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import tempfile
 
 from support import tensors
 from support.programs import REPO, UPG, require, run
@@ -20,10 +21,11 @@ exec "{upg}" "$@"
 
 
 def convert_on_cluster(source, out, upg, *options, tmp_path):
-    # Names of sockets are short, and those of tests are not.
-    environment = {**os.environ, "RAY_TMPDIR": "/tmp", "HOME": str(tmp_path / "home")}
     command = (sys.executable, SCRIPT, source, out, "--parts", "3", "--upg", upg, *options)
-    return run(*command, env=environment, cwd=tmp_path, timeout=280)
+    # Names of sockets are short, and those of tests are not.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as place:
+        environment = {**os.environ, "RAY_TMPDIR": place, "HOME": str(tmp_path / "home")}
+        return run(*command, env=environment, cwd=tmp_path, timeout=280)
 
 
 def test_the_model_is_right_whatever_happens_to_a_worker(tiny, tiny_lossless, tmp_path):

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,14 @@ def commands():
     return found
 
 
-def test_the_commands_work(tiny, tmp_path):
+@pytest.fixture
+def ray_directory():
+    """Names of sockets are short, and those of tests are not."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as place:
+        yield place
+
+
+def test_the_commands_work(tiny, ray_directory, tmp_path):
     require_fuse()
     for tool in ("curl", "getfattr"):
         require(shutil.which(tool), f"no {tool}")
@@ -48,13 +56,14 @@ def test_the_commands_work(tiny, tmp_path):
         port = free.getsockname()[1]
     python = Path(sys.executable).parent
     path = f"{UPG.parent}:{python}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "RAY_TMPDIR": ray_directory, "HOME": str(tmp_path)}
     ran = 0
     try:
         for command, printed in commands():
             if command.split()[0] in ELSEWHERE:
                 continue
             command = command.replace("/mnt/", f"{tmp_path}/mnt/").replace(":9464", f":{port}")
-            done = run("bash", "-c", command, cwd=tmp_path, env={**os.environ, "PATH": path})
+            done = run("bash", "-c", command, cwd=tmp_path, env=environment)
             assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
             assert printed in done.stdout, command
             ran += 1
