@@ -22,7 +22,8 @@ venv=$repo/target/test-venv
 logs=$target/soak-logs
 mkdir -p "$logs"
 
-need_packages fusermount3=fuse3 getfattr=attr cc=gcc pkg-config=pkg-config python3=python3 man=man-db zsh=zsh fish=fish rsync=rsync strace=strace lintian=lintian
+need_packages fusermount3=fuse3 getfattr=attr cc=gcc pkg-config=pkg-config python3=python3 man=man-db zsh=zsh fish=fish \
+    rsync=rsync strace=strace curl=curl systemd-analyze=systemd lintian=lintian
 make_venv "$venv" tests/python/requirements.txt
 build_programs "$target"
 # Not beside the tests, which would leave it little of the processors.

@@ -43,7 +43,8 @@ advisories() {
     fi
 }
 
-need_packages fusermount3=fuse3 getfattr=attr cc=gcc pkg-config=pkg-config python3=python3 man=man-db zsh=zsh fish=fish rsync=rsync strace=strace
+need_packages fusermount3=fuse3 getfattr=attr cc=gcc pkg-config=pkg-config python3=python3 man=man-db zsh=zsh fish=fish \
+    rsync=rsync strace=strace curl=curl systemd-analyze=systemd
 
 # Downloading takes as long as compiling: both at once.
 make_venv "$venv" tests/python/requirements.txt >"$logs/venv" 2>&1 &

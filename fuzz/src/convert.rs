@@ -72,6 +72,7 @@ fn options(flags: u8, how: [u8; 3], source: &Path, output: &Path) -> Options {
             },
         ),
         like: None,
+        part: None,
         threads: 1 + usize::from(flags & TWO_THREADS != 0),
         memory: LEAST_MEMORY,
         force: false,

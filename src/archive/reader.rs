@@ -175,7 +175,7 @@ impl Archive {
     }
 
     /// The path of file number `file` as a mount shows it.
-    fn shown_path(&self, file: usize) -> String {
+    pub fn shown_path(&self, file: usize) -> String {
         let path = &self.index.files[file].path;
         let model = self.index.models.iter().find(|model| self.names_models && model.files.contains(&file));
         model.map_or_else(|| path.clone(), |model| format!("{}/{path}", model.name))

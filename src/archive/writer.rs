@@ -28,7 +28,7 @@ pub struct ArchiveWriter {
 /// Where the bytes go.
 enum Out {
     File(BufWriter<File>, Partial),
-    Object(Upload),
+    Object(Box<Upload>),
 }
 
 impl ArchiveWriter {
@@ -43,7 +43,7 @@ impl ArchiveWriter {
     /// more of, as far as can be known.
     pub fn create_at(place: &Path, most: u64) -> Result<ArchiveWriter> {
         if object::is_address(place) {
-            ArchiveWriter::to(place, Out::Object(Upload::create(place, most)?))
+            ArchiveWriter::to(place, Out::Object(Box::new(Upload::create(place, most)?)))
         } else {
             ArchiveWriter::create(place)
         }

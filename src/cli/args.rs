@@ -155,11 +155,12 @@ pub struct Unpack {
 /// Make one .upg file of several, each model in a directory of its own
 ///
 /// Nothing is coded again. What is the same in several is stored once, down to single blocks of
-/// tensors.
+/// tensors. The parts of a model (upg convert --part) become that model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   upg merge phi-4.upg qwen3.upg -o models.upg
+  upg merge grok-1-1-of-2.upg grok-1-2-of-2.upg -o grok-1.upg
   upg merge phi-4.upg tuned=/data/run-7/phi-4.upg -o both.upg
   upg merge phi-4.upg tuned=/data/run-7/phi-4.upg -o both.upg --delta phi-4")]
 pub struct Merge {

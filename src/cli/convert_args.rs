@@ -10,7 +10,7 @@ use super::upg::{cores, globs};
 use super::values::{ColumnsArg, Effort, GridArg, parse_bits, parse_ratio};
 use crate::archive::Archive;
 use crate::ops::choose::choose;
-use crate::ops::convert::{Options, Target};
+use crate::ops::convert::{Options, Part, Target};
 
 /// Convert safetensors to a .upg file
 #[derive(Debug, clap::Args)]
@@ -20,12 +20,14 @@ Examples:
   upg convert models/phi-4 -o phi-4.upg        the file alone
   upg convert models/phi-4 --lossless          bit for bit the same, a third smaller
   upg convert model.safetensors --bits 4 --keep 'lm_head.*' -o model.upg
+  upg convert models/grok-1 --part 1/4         a quarter, for upg merge: docs/fleets.md
   upg convert run-7 --like phi-4.upg           for merging: unchanged tensors come out the same")]
 pub struct Convert {
     /// Model directory as it lies on the hub, or one .safetensors file
     pub source: PathBuf,
 
-    /// Result: a file if it ends in .upg, else a directory [default: NAME-upg]
+    /// Result: a file if it ends in .upg, else a directory [default: NAME-upg, of a part
+    /// NAME-I-of-N.upg]
     #[arg(short, long, value_name = "OUT")]
     pub output: Option<PathBuf>,
 
@@ -50,6 +52,11 @@ pub struct Convert {
     /// Which model of several in that file
     #[arg(long, value_name = "NAME", requires = "like")]
     pub like_model: Option<String>,
+
+    /// Convert only part I of N: whole safetensors files, shared out by size. Rates are those of the
+    /// whole model, all of which must be there to be looked at; upg merge joins the parts
+    #[arg(long, value_name = "I/N")]
+    pub part: Option<Part>,
 
     /// Store tensors with matching names bit for bit; may be repeated
     #[arg(long, value_name = "GLOB")]
@@ -95,9 +102,11 @@ pub struct Convert {
 
 impl Convert {
     pub fn options(&self) -> Result<Options> {
+        // The only part is the whole.
+        let part = self.part.filter(|part| part.of() > 1);
         let options = Options {
             source: self.source.clone(),
-            output: self.output.clone().map_or_else(|| default_output(&self.source), Ok)?,
+            output: self.output.clone().map_or_else(|| default_output(&self.source, part), Ok)?,
             target: match (self.lossless, self.ratio) {
                 (true, _) => Target::Lossless,
                 (false, Some(ratio)) => Target::Ratio(ratio),
@@ -110,6 +119,7 @@ impl Convert {
             lossy_fp8: self.lossy_fp8,
             keep: globs(&self.keep)?,
             like: None,
+            part,
             threads: self.threads.map_or_else(cores, usize::from),
             memory: self.memory,
             force: self.force,
@@ -126,10 +136,10 @@ impl Convert {
 }
 
 /// `phi-4-upg` in the current directory for `models/phi-4`.
-fn default_output(source: &Path) -> Result<PathBuf> {
+fn default_output(source: &Path, part: Option<Part>) -> Result<PathBuf> {
     let location = source.canonicalize().with_context(|| source.display().to_string())?;
     let name = location.file_stem().filter(|_| location.is_file()).or(location.file_name());
     let mut name = name.context("the source has no name; choose one with -o")?.to_os_string();
-    name.push("-upg");
+    name.push(part.map_or("-upg".to_owned(), |part| format!("-{}-of-{}.upg", part.number(), part.of())));
     Ok(PathBuf::from(name))
 }

@@ -1,15 +1,17 @@
 //! What can be typed after `upg-mount`.
 
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use super::args::EXIT_CODES;
 use super::size;
 use crate::error::Error;
 use crate::hub::Snapshot;
-use crate::mount::KernelReadahead;
+use crate::mount::{KernelReadahead, LogFormat};
 use crate::object::{self, Access};
 
 /// Show a .upg file as the files of its model: safetensors are decompressed as
@@ -23,6 +25,8 @@ Examples:
   upg-mount models /mnt/models                 all .upg files in the directory models
   upg-mount --hf-cache models /mnt/hub         the same by repository, for HF_HUB_CACHE=/mnt/hub
   upg-mount s3://models/phi-4.upg /mnt/phi4    an object: also gs://, az://, https://
+  upg-mount phi-4.upg /mnt/phi4 --metrics 127.0.0.1:9464
+                                               counters for Prometheus at /metrics
   upg-mount -u /mnt/phi4                       unmount
   getfattr -d -m user.upg /mnt/phi4            what cache and decoder have done
 
@@ -33,7 +37,7 @@ with -f; UPG_LOG=debug makes it longer.
 pub struct MountArgs {
     /// .upg files, their addresses in a store of objects, or a directory with some, and behind them
     /// an existing directory to show them in
-    #[arg(value_names = ["FILE", "MOUNTPOINT"], required_unless_present = "unmount")]
+    #[arg(value_names = ["FILE", "MOUNTPOINT"], required_unless_present_any = ["unmount", "watch_connection", "probe"])]
     #[arg(num_args = 2..)]
     pub paths: Vec<PathBuf>,
 
@@ -109,6 +113,10 @@ pub struct MountArgs {
     #[arg(long, hide = true, exclusive = true, value_name = "NUMBER")]
     pub watch_connection: Option<u32>,
 
+    /// Ask whether the file system of a device number answers at a mountpoint
+    #[arg(long, hide = true, num_args = 2, value_names = ["DEVICE", "MOUNTPOINT"])]
+    pub probe: Vec<OsString>,
+
     /// Answer every read with zeros, to measure what the transport alone costs
     #[arg(long, hide = true)]
     pub bench_null: bool,
@@ -120,6 +128,30 @@ pub struct MountArgs {
     /// Write the log to this file
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+
+    /// How the log is written: json is an object per line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormatArg::Text)]
+    pub log_format: LogFormatArg,
+
+    /// Serve the counters to Prometheus at http://ADDRESS:PORT/metrics, and whether the mount answers at
+    /// /healthz; with port 0 the log says which was taken
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "unmount")]
+    pub metrics: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormatArg {
+    Text,
+    Json,
+}
+
+impl From<LogFormatArg> for LogFormat {
+    fn from(format: LogFormatArg) -> LogFormat {
+        match format {
+            LogFormatArg::Text => LogFormat::Text,
+            LogFormatArg::Json => LogFormat::Json,
+        }
+    }
 }
 
 impl MountArgs {

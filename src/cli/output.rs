@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use super::size::display;
-use crate::ops::convert::{Reason, Report};
+use crate::ops::convert::{Part, Reason, Report};
 use crate::ops::info::{Info, TensorInfo};
 use crate::ops::{merge, unpack};
 
@@ -65,6 +65,9 @@ pub fn report(report: &Report) -> String {
     let mut out = String::new();
     let lossy = report.tensors.iter().filter(|tensor| tensor.snr_db.is_some()).count();
     let _ = writeln!(out, "{}", escape(&report.output));
+    if let Some(note) = &report.part {
+        out += &part_of("the model", note.part);
+    }
     let _ = writeln!(
         out,
         "  {} tensors, {} weights; {lossy} tensors stored lossily, {} exactly",
@@ -139,6 +142,9 @@ pub fn merged(report: &merge::Report) -> String {
         report.shared_blocks,
         display(report.shared_bytes),
     );
+    if report.parts > 0 {
+        let _ = writeln!(out, "  joined from {} parts", report.parts);
+    }
     if report.differences > 0 {
         let _ = writeln!(out, "  {} arrays are stored as differences", report.differences);
     }
@@ -168,6 +174,7 @@ pub fn info(info: &Info, tensors: bool) -> String {
     );
     for model in &info.models {
         let _ = writeln!(out, "model {}", escape(&model.name));
+        out += &model.part.map_or_else(String::new, |part| part_of(&model.name, part));
         for file in &model.files {
             let path = escape(&file.path);
             let _ = writeln!(out, "  {:>9} -> {:>9}  {path}", display(file.size), display(file.stored_bytes));
@@ -177,6 +184,12 @@ pub fn info(info: &Info, tensors: bool) -> String {
         }
     }
     out
+}
+
+/// That a model is not whole.
+pub fn part_of(model: &str, part: Part) -> String {
+    let what = "upg merge makes the model of all of them";
+    format!("  part {} of {} of {}: {what}\n", part.number(), part.of(), escape(model))
 }
 
 /// A tensor with its rate and noise.

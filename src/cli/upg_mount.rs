@@ -13,7 +13,8 @@ use super::progress::Bar;
 use super::upg::{WRONG, cores};
 use super::{images, output, verify_output};
 use crate::archive::Archive;
-use crate::mount::{self, MountOptions, Role, Unmounted};
+use crate::mount::{self, Endpoint, MountOptions, Role, Unmounted};
+use crate::ops::convert::PartNote;
 use crate::ops::verify;
 
 /// Of either kind, unless asked: more than any transport keeps busy, and each has buffers of up
@@ -27,6 +28,10 @@ pub fn main() -> ExitCode {
     let args = MountArgs::parse();
     if let Some(connection) = args.watch_connection {
         return if mount::watch(connection).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if let [device, mountpoint] = &args.probe[..] {
+        let answers = mount::probe(&device.to_string_lossy(), mountpoint.as_ref());
+        return if answers.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let result = match (&args.unmount, args.paths.split_last()) {
         (Some(mountpoint), _) => unmount(mountpoint),
@@ -79,6 +84,7 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
     // the image is open before it: the daemon never touches its own mount.
     mount::keep_heap_small();
     let (mut archive, owners) = images::open(files, args.hf_cache.then_some(&args.repo), &args.access())?;
+    refuse_parts(&archive)?;
     if args.drop_compressed {
         archive.let_go_of_decoded();
     }
@@ -103,12 +109,15 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
     if helper.is_some_and(HelperArgs::is_fake) {
         return Ok(());
     }
+    // While there is somebody to tell that it is taken, and the right to take it.
+    options.metrics = args.metrics.map(Endpoint::bind).transpose()?;
+    let log = args.log_format.into();
 
     // What fetches objects has threads, and there is to be one.
     archive.rest();
     if args.foreground {
-        mount::init_log(args.log_file.as_deref(), false)?;
-        return Ok(mount::serve(archive, owners, &options, || ())?);
+        mount::init_log(args.log_file.as_deref(), false, log)?;
+        return Ok(mount::serve(archive, owners, &options, mount::tell_service_manager)?);
     }
     let log_file = args.log_file.as_deref().map(std::path::absolute).transpose()?;
     match mount::daemonise(&inherited)? {
@@ -123,7 +132,7 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
         }
         Role::Child(daemon) => {
             let mut daemon = Some(daemon);
-            let served = mount::init_log(log_file.as_deref(), true).and_then(|()| {
+            let served = mount::init_log(log_file.as_deref(), true, log).and_then(|()| {
                 mount::serve(archive, owners, &options, || daemon.take().into_iter().for_each(|daemon| daemon.ready()))
             });
             if let (Err(error), Some(daemon)) = (&served, daemon) {
@@ -136,6 +145,14 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
             Ok(())
         }
     }
+}
+
+/// Of a model of which files are missing, a loader may make something that is none.
+fn refuse_parts(archive: &Archive) -> Result<()> {
+    let part = archive.models().iter().find_map(|model| Some((&model.name, PartNote::of(model)?.part)));
+    let Some((model, part)) = part else { return Ok(()) };
+    let (file, number, of) = (archive.name(), part.number(), part.of());
+    bail!("{file}: only part {number} of {of} of model {model:?}: join all with upg merge, and mount what comes of it")
 }
 
 /// What the daemon writes below the mountpoint it would have to wait for itself.

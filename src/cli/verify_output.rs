@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::output::escape;
+use super::output::{escape, part_of};
 use super::size::display;
 use crate::ops::verify::{Comparison, Finding, Report};
 
@@ -14,6 +14,9 @@ pub fn report(report: &Report, tensors: bool) -> String {
         n => format!("{n} things are wrong"),
     };
     let _ = writeln!(out, "{}: {verdict}", escape(&report.file));
+    for (model, part) in &report.parts {
+        out += &part_of(model, *part);
+    }
     for finding in &report.findings {
         let _ = writeln!(out, "  {}", line(finding));
     }

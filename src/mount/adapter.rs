@@ -22,7 +22,7 @@ use super::options::MountOptions;
 use super::owner::Owners;
 use super::reply;
 use super::xattr;
-use crate::vfs::{Attributes, Vfs};
+use crate::vfs::{Attributes, Failed, Vfs};
 
 /// Nothing in a mount ever changes, so the kernel may remember everything.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -164,8 +164,9 @@ impl Filesystem for Adapter {
             let done = self.vfs.read(file, offset, u64::from(size), cached, |parts| {
                 reply.take().into_iter().for_each(|to| reply::data(self.device.get(), request, to, parts));
             });
-            if let (Err(error), Some(reply)) = (done, reply) {
-                tracing::error!("read of {size} bytes at {offset}: {error}");
+            if let (Err(Failed { at, error }), Some(reply)) = (done, reply) {
+                let (path, tensor) = self.vfs.place(file, at);
+                tracing::error!(file = path, tensor, offset = at, "read of {size} bytes at {offset}: {error}");
                 reply.error(errno(&error));
             }
         });

@@ -1,14 +1,20 @@
 //! A [`crate::vfs::Vfs`] mounted through FUSE. Only this module names fuser.
 
 mod adapter;
+mod counters;
 mod daemon;
 mod errno;
+mod exposition;
+mod http;
 mod kernel_readahead;
 mod log;
+mod metrics;
+mod notify;
 mod options;
 mod owner;
 mod page_cache;
 mod privileges;
+mod probe;
 mod reply;
 mod session;
 mod unmount;
@@ -17,9 +23,12 @@ mod xattr;
 
 pub use daemon::{Role, daemonise, inherited_descriptors, keep_heap_small};
 pub use kernel_readahead::KernelReadahead;
-pub use log::init as init_log;
+pub use log::{Format as LogFormat, init as init_log};
+pub use metrics::Endpoint;
+pub use notify::ready as tell_service_manager;
 pub use options::MountOptions;
 pub use owner::{Owner, Owners};
+pub use probe::probe;
 pub use session::{check_mountpoint, serve};
 pub use unmount::{Unmounted, clear_if_dead, unmount};
 pub use watchdog::{Watchdog, watch};

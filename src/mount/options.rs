@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use fuser::{Config, MountOption, SessionACL};
 
 use super::kernel_readahead::KernelReadahead;
+use super::metrics::Endpoint;
 use crate::error::{Error, Result};
 
 /// The file system's type is `fuse` or `fuse.upg`, and its source is this; a
@@ -28,6 +29,8 @@ pub struct MountOptions {
     /// A upg-mount to start as the watchdog, without which nothing is pushed into the page
     /// cache.
     pub watchdog: Option<PathBuf>,
+    /// Where monitors are answered.
+    pub metrics: Option<Endpoint>,
     /// Refuse O_DIRECT, so that loaders fall back on the page cache.
     pub refuse_direct: bool,
     /// Answer every read with zeros: what the transport alone costs.
@@ -48,6 +51,7 @@ impl MountOptions {
             decoders: threads,
             kernel_readahead: KernelReadahead::Auto,
             watchdog: None,
+            metrics: None,
             refuse_direct: false,
             null: false,
             allow_other: false,

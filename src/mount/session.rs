@@ -70,6 +70,9 @@ pub fn serve(archive: Archive, owners: Owners, options: &MountOptions, ready: im
         .name("signals".into())
         .spawn(move || unmount_on(signals, &for_signals))
         .map_err(failed)?;
+    if let Some(endpoint) = &options.metrics {
+        endpoint.serve(vfs.clone(), mountpoint, &mount.device())?;
+    }
     if let Some(program) = options.watchdog.as_ref().filter(|_| !options.null && options.decoders > 0) {
         match watchdog(program, &mount) {
             Ok(watchdog) => vfs.push_into(Box::new(KernelPages::new(notifier, vfs.inodes(), watchdog))),

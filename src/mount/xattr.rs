@@ -1,7 +1,8 @@
 //! Extended attributes: the counters of a mount, and how each file is stored.
 
-use serde_json::json;
+use serde_json::{Map, Value};
 
+use super::counters::{Counter, counters};
 use crate::vfs::{Ino, Vfs};
 
 const PREFIX: &str = "user.upg.";
@@ -24,37 +25,14 @@ pub fn value(vfs: &Vfs, ino: Ino, name: &str) -> Option<String> {
 }
 
 fn attributes(vfs: &Vfs, ino: Ino) -> Vec<(&'static str, String)> {
-    let cache = vfs.cache_stats();
+    let counters = counters(vfs);
     let requests: Vec<String> = vfs
         .requests()
         .counts()
         .map(|(bound, count)| bound.map_or(format!("larger:{count}"), |bound| format!("<={bound}:{count}")))
         .collect();
-    let mut all = vec![
-        ("cache.hits", cache.hits.to_string()),
-        ("cache.misses", cache.misses.to_string()),
-        ("cache.evictions", cache.evictions.to_string()),
-        ("cache.bytes", cache.bytes.to_string()),
-        ("cache.capacity", cache.capacity.to_string()),
-        ("decoded.blocks", cache.decoded_blocks.to_string()),
-        ("decoded.bytes", cache.decoded_bytes.to_string()),
-        ("ahead.blocks", cache.ahead_blocks.to_string()),
-        ("ahead.wasted", cache.wasted_blocks.to_string()),
-        ("requests", requests.join(" ")),
-        ("errors", vfs.errors().to_string()),
-        ("stats", stats(vfs)),
-    ];
-    all.extend(vfs.archive().counters().into_iter().map(|(name, count)| (name, count.to_string())));
-    if let Some(pushed) = vfs.push_stats() {
-        all.extend([
-            ("pushed.bytes", pushed.bytes.to_string()),
-            ("pushed.hit", pushed.hit.to_string()),
-            ("pushed.wasted", pushed.wasted.to_string()),
-        ]);
-    }
-    if let Some(kib) = vfs.kernel_readahead() {
-        all.push(("kernel_readahead_kb", kib.to_string()));
-    }
+    let mut all = vec![("requests", requests.join(" ")), ("stats", stats(vfs, &counters))];
+    all.extend(counters.iter().filter_map(|counter| Some((counter.name, counter.value?.to_string()))));
     if let Some(id) = vfs.file(ino) {
         let (bits, codecs) = vfs.file_coding(id);
         all.push(("codec", codecs.join("+")));
@@ -68,27 +46,27 @@ fn attributes(vfs: &Vfs, ino: Ino) -> Vec<(&'static str, String)> {
     all
 }
 
-fn stats(vfs: &Vfs) -> String {
-    let cache = vfs.cache_stats();
-    let requests: serde_json::Map<String, serde_json::Value> = vfs
-        .requests()
-        .counts()
-        .map(|(bound, count)| (bound.map_or("larger".to_owned(), |bound| bound.to_string()), count.into()))
-        .collect();
-    json!({
-        "cache": {
-            "hits": cache.hits,
-            "misses": cache.misses,
-            "evictions": cache.evictions,
-            "bytes": cache.bytes,
-            "capacity": cache.capacity,
-        },
-        "decoded": { "blocks": cache.decoded_blocks, "bytes": cache.decoded_bytes },
-        "ahead": { "blocks": cache.ahead_blocks, "wasted": cache.wasted_blocks },
-        "pushed": vfs.push_stats().map(|p| json!({ "bytes": p.bytes, "hit": p.hit, "wasted": p.wasted })),
-        "kernel_readahead_kb": vfs.kernel_readahead(),
-        "requests": requests,
-        "errors": vfs.errors(),
-    })
-    .to_string()
+/// All counters as a JSON object, with an object for each group: null if nothing in it is counted.
+fn stats(vfs: &Vfs, counters: &[Counter]) -> String {
+    let mut all = Map::new();
+    for &Counter { name, value, .. } in counters {
+        let value = Value::from(value);
+        match name.split_once('.') {
+            None => {
+                all.insert(name.to_owned(), value);
+            }
+            Some((group, _)) if value.is_null() => {
+                all.entry(group).or_insert(Value::Null);
+            }
+            Some((group, name)) => {
+                if let Value::Object(group) = all.entry(group).or_insert_with(|| Map::new().into()) {
+                    group.insert(name.to_owned(), value);
+                }
+            }
+        }
+    }
+    let counts = vfs.requests().counts();
+    let requests = counts.map(|(bound, count)| (bound.map_or("larger".to_owned(), |b| b.to_string()), count.into()));
+    all.insert("requests".to_owned(), Value::Object(requests.collect()));
+    Value::Object(all).to_string()
 }

@@ -61,7 +61,16 @@ pub enum Found {
 impl Units {
     pub fn new() -> Units {
         let (flights, failed) = (HashMap::new(), HashMap::new());
-        Units { state: Mutex::new(State { held: LruCache::unbounded(), flights, failed, late: None, arrivals: 0, unread: 0 }) }
+        Units {
+            state: Mutex::new(State {
+                held: LruCache::unbounded(),
+                flights,
+                failed,
+                late: None,
+                arrivals: 0,
+                unread: 0,
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -240,7 +249,7 @@ mod tests {
         units.arrived(2, Ok(unit(2)));
         assert!(matches!(units.find(9), Found::Nothing));
         std::thread::sleep(REMEMBERED);
-        assert_eq!(units.claim(0..3, false), [1..2]);
+        assert!(units.claim(0..3, false).into_iter().eq([1..2]));
     }
 
     #[test]

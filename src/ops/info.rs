@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::archive::Archive;
 use crate::format::{ArrayInfo, Extent, ExtentKind, FileEntry};
+use crate::ops::convert::{Part, PartNote};
 
 /// Sizes in bytes. SNR and sparsity are as the encoder recorded them.
 #[derive(Debug, Serialize)]
@@ -23,6 +24,8 @@ pub struct Info {
 #[derive(Debug, Serialize)]
 pub struct ModelInfo {
     pub name: String,
+    /// If it is not all of a model.
+    pub part: Option<Part>,
     pub metadata: serde_json::Value,
     pub files: Vec<FileInfo>,
 }
@@ -57,6 +60,7 @@ pub fn info(archive: &Archive) -> Info {
         .iter()
         .map(|model| ModelInfo {
             name: model.name.clone(),
+            part: PartNote::of(model).map(|note| note.part),
             metadata: serde_json::from_str(&model.metadata).unwrap_or(serde_json::Value::Null),
             files: archive.files(model).map(|(_, file)| file_info(archive, file)).collect(),
         })

@@ -7,10 +7,10 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use crate::archive::{Archive, FileId};
+use crate::archive::{Archive, FileId, Piece};
 use crate::blocks::Blocks;
 use crate::cache::CacheStats;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::ExtentKind;
 use crate::readahead::{PageCache, PushStats, Readahead};
 pub use requests::RequestSizes;
@@ -37,6 +37,13 @@ pub struct Attributes {
     pub stored: u64,
     /// Hard links: of a directory, 2 and one per subdirectory.
     pub links: u32,
+}
+
+/// A read that failed, and the byte of the file that it failed at.
+#[derive(Debug)]
+pub struct Failed {
+    pub at: u64,
+    pub error: Error,
 }
 
 /// Parts in which a read is handed over; more are put together first.
@@ -167,7 +174,7 @@ impl Vfs {
         length: u64,
         cached: bool,
         reply: impl FnOnce(&[&[u8]]) -> T,
-    ) -> Result<T> {
+    ) -> Result<T, Failed> {
         self.requests.count(length);
         let size = self.archive().file(file).size;
         let offset = offset.min(size);
@@ -180,30 +187,47 @@ impl Vfs {
         result
     }
 
-    fn read_exact<T>(&self, file: FileId, offset: u64, length: u64, reply: impl FnOnce(&[&[u8]]) -> T) -> Result<T> {
+    fn read_exact<T>(
+        &self,
+        file: FileId,
+        offset: u64,
+        length: u64,
+        reply: impl FnOnce(&[&[u8]]) -> T,
+    ) -> Result<T, Failed> {
+        let failed = |at| move |error| Failed { at, error };
         let mut pieces = Vec::with_capacity(MOST_PARTS);
         let mut count = 0;
-        self.archive().pieces(file, offset, length, |piece| {
+        let all = self.archive().pieces(file, offset, length, |piece| {
             count += 1;
             pieces.extend((count <= MOST_PARTS).then_some(piece));
             Ok(())
-        })?;
+        });
+        all.map_err(failed(offset))?;
         if count > MOST_PARTS {
             // Many small blocks, which are not held all at a time.
             return ASSEMBLED.with_borrow_mut(|bytes| {
                 bytes.clear();
-                self.blocks.copy(file, offset..offset + length, bytes)?;
+                let copied = self.blocks.copy(file, offset..offset + length, bytes);
+                copied.map_err(failed(offset + bytes.len() as u64))?;
                 Ok(reply(&[bytes]))
             });
         }
-        let blocks =
-            pieces.iter().map(|piece| self.blocks.get((piece.array, piece.block))).collect::<Result<Vec<_>>>()?;
+        let get = |piece: &Piece| self.blocks.get((piece.array, piece.block)).map_err(failed(piece.at));
+        let blocks = pieces.iter().map(get).collect::<Result<Vec<_>, _>>()?;
         let parts = blocks.iter().zip(&pieces).map(|(block, piece)| &block[piece.skip..][..piece.length]);
         let replied = reply(&parts.collect::<Vec<_>>());
         for (block, piece) in blocks.iter().zip(&pieces) {
             self.blocks.cache().served((piece.array, piece.block), block, piece.length as u64);
         }
         Ok(replied)
+    }
+
+    /// What lies at a byte of a file: the file's path as it is shown, and the tensor, if it is one.
+    pub fn place(&self, file: FileId, at: u64) -> (String, Option<&str>) {
+        let extents = self.archive().extents(self.archive().file(file));
+        let extent = extents.iter().find(|extent| (extent.offset..extent.offset + extent.length).contains(&at));
+        let tensor = extent.filter(|extent| extent.kind == ExtentKind::Tensor);
+        (self.archive().shown_path(file.0 as usize), tensor.map(|extent| extent.name.as_str()))
     }
 
     /// Bits per weight of a file's tensors in the `.upg` file, and the names of

@@ -86,6 +86,7 @@ fn most_of_conversion(source: &Path) -> usize {
         lossy_fp8: false,
         keep: GlobSet::empty(),
         like: None,
+        part: None,
         threads: 1,
         memory: LEAST_MEMORY,
         force: false,

@@ -81,6 +81,7 @@ pub fn options(source: &Path, output: &Path, target: Target) -> Options {
         lossy_fp8: false,
         keep: GlobSet::empty(),
         like: None,
+        part: None,
         threads: 2,
         memory: 1 << 30,
         force: false,

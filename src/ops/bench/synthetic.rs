@@ -126,6 +126,7 @@ impl Synthetic {
             lossy_fp8: false,
             keep: GlobSet::empty(),
             like: None,
+            part: None,
             threads: speeds.thread_counts.last().copied().unwrap_or(1),
             memory: 2 << 30,
             force: true,

@@ -9,7 +9,7 @@ use super::exact::{Reason, reason};
 use super::metadata::rounded;
 use super::plan::{Plan, array_dtype};
 use super::roles::Names;
-use super::tree::{SourceKind, SourceTree};
+use super::tree::{SourceFile, SourceKind, SourceTree};
 use super::{Options, Progress, Target};
 use crate::error::{Error, Result};
 use crate::shard::ShardTensor;
@@ -34,7 +34,7 @@ const MOST_CORRECTION: f64 = 0.03;
 pub struct Budget {
     /// Over all matrices.
     pub average: f64,
-    /// Of each, in the order of the files.
+    /// Of each that is converted, in the order of the files.
     bits: Vec<f64>,
     /// Whatever earlier matrices took.
     settled: bool,
@@ -51,10 +51,19 @@ impl Budget {
         if options.target == Target::Lossless {
             return Ok(None);
         }
-        let lossy: Vec<&ShardTensor> = tree.tensors().filter(|tensor| reason(options, tensor).is_none()).collect();
+        // Of all files: what a matrix gets depends on the others.
+        let (files, lossy): (Vec<&SourceFile>, Vec<&ShardTensor>) = tree
+            .shards()
+            .flat_map(|(file, shard)| shard.tensors.iter().map(move |tensor| (file, tensor)))
+            .filter(|(_, tensor)| reason(options, tensor).is_none())
+            .unzip();
+        let converted = |bits: Vec<f64>| -> Vec<f64> {
+            let converted = bits.into_iter().zip(&files).filter(|(_, file)| file.converted);
+            converted.map(|(bits, _)| bits).collect()
+        };
         if let Some(like) = &options.like {
             let bits = lossy.iter().map(|tensor| like.bits_of(&tensor.name)).collect();
-            return Ok(Some(Budget { average: like.bits(), bits, settled: true }));
+            return Ok(Some(Budget { average: like.bits(), bits: converted(bits), settled: true }));
         }
         let rest = Rest::new(options, tree, progress)?;
         let weights = lossy.iter().map(|tensor| tensor.elements()).sum::<u64>().max(1) as f64;
@@ -83,7 +92,7 @@ impl Budget {
         let matrices: Vec<Matrix> =
             lossy.iter().map(|tensor| Matrix { role: names.role(&tensor.name), elements: tensor.elements() }).collect();
         let bits = allocate(&matrices, names.layers(), average, options.flat);
-        Ok(Some(Budget { average, bits, settled: false }))
+        Ok(Some(Budget { average, bits: converted(bits), settled: false }))
     }
 }
 

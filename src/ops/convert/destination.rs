@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::Options;
 use super::report::Report;
 use super::tree::{SourceFile, SourceKind, SourceTree};
 use crate::archive::{ArchiveWriter, Existing, Partial, cannot_write, directory_of};
@@ -32,10 +33,15 @@ enum Beside {
 }
 
 impl Destination {
-    pub fn prepare(output: &Path, tree: &SourceTree, force: bool) -> Result<Destination> {
-        let name = &tree.name;
+    pub fn prepare(options: &Options, tree: &SourceTree) -> Result<Destination> {
+        let Options { output, force, .. } = options;
+        let (output, force, name) = (output.as_path(), *force, &tree.name);
         let is_file = output.extension().is_some_and(|extension| extension == "upg");
         let existing = if force { Existing::Replace } else { Existing::Keep };
+        if options.part.is_some() && !is_file {
+            let what = format!("{}: a part is a file alone, and must end in .upg", object::shown(output));
+            return Err(Error::Invalid(what));
+        }
         if object::is_address(output) {
             let archive = if is_file { output.to_path_buf() } else { output.join(below(&format!("{name}.upg"))) };
             let beside = if is_file { Beside::Nothing } else { Beside::Objects };
@@ -43,8 +49,8 @@ impl Destination {
                 refuse_existing(&archive)?;
                 if matches!(beside, Beside::Objects) {
                     let ours = [catalog_name(tree), REPORT_NAME.to_owned()];
-                    let names = small(tree).map(|file| file.path.clone()).chain(ours);
-                    names.map(|name| refuse_existing(&output.join(below(&name)))).collect::<Result<()>>()?;
+                    let mut names = small(tree).map(|file| file.path.clone()).chain(ours);
+                    names.try_for_each(|name| refuse_existing(&output.join(below(&name))))?;
                 }
             }
             return Ok(Destination { output: output.to_path_buf(), archive, beside, existing });
@@ -73,7 +79,7 @@ impl Destination {
     pub fn writer(&self, tree: &SourceTree) -> Result<ArchiveWriter> {
         let existing = if matches!(self.beside, Beside::Directory(_)) { Existing::Keep } else { self.existing };
         // Nothing that is stored takes more than a little beyond the source, and the index less.
-        let most = tree.total_bytes() + tree.total_bytes() / 8;
+        let most = tree.converted_bytes() + tree.converted_bytes() / 8;
         let writer = ArchiveWriter::create_at(&self.archive, most)?.existing(existing);
         writer.limit_mode(tree.mode())?;
         Ok(writer)

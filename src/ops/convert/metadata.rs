@@ -8,10 +8,11 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::part::PartNote;
 use super::{Columns, GridChoice, Options, Target};
 use crate::archive::Archive;
 use crate::error::{Error, Result};
-use crate::format::Model;
+use crate::format::{ExtentKind, Model};
 use crate::hub::Snapshot;
 
 /// Rates are multiples of this, so that they are short as text and the same when read again.
@@ -19,16 +20,19 @@ const RATES_PER_BIT: f64 = 1e4;
 /// Rates that a file may tell of.
 const POSSIBLE: std::ops::RangeInclusive<f64> = 0.5..=16.0;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Metadata {
     generator: String,
     /// Repository and revision, if they are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Snapshot>,
+    /// If it is not all of a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    part: Option<PartNote>,
     options: Recorded,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Recorded {
     /// Per weight, of the matrices together; null if all is lossless.
     bits: Option<f64>,
@@ -54,6 +58,7 @@ pub fn rounded(bits: f64) -> f64 {
 pub fn write(
     options: &Options,
     source: Option<Snapshot>,
+    part: Option<PartNote>,
     bits: Option<f64>,
     tensor_bits: Vec<Option<f64>>,
 ) -> Result<String> {
@@ -69,8 +74,40 @@ pub fn write(
         tensor_bits: if bits.is_some() { tensor_bits } else { Vec::new() },
     };
     let generator = concat!("upg ", env!("CARGO_PKG_VERSION")).to_owned();
-    let metadata = Metadata { generator, source, options: recorded };
+    let metadata = Metadata { generator, source, part, options: recorded };
     serde_json::to_string(&metadata).map_err(|e| Error::Invalid(format!("metadata: {e}")))
+}
+
+/// The metadata of the model that these are the parts of, each an archive with the model in it, in the
+/// order of their numbers.
+pub fn join(parts: &[(&Archive, &Model)]) -> Result<String> {
+    let mut joined: Option<Metadata> = None;
+    let mut rates: Vec<(&str, Vec<Option<f64>>)> = Vec::new();
+    for &(archive, model) in parts {
+        let damaged =
+            || Error::Invalid(format!("{}: a part whose metadata is damaged: convert it again", archive.name()));
+        let metadata: Metadata = serde_json::from_str(&model.metadata).map_err(|_| damaged())?;
+        let mut tensor_bits = metadata.options.tensor_bits.iter();
+        for (_, file) in archive.files(model) {
+            let tensors = archive.extents(file).iter().filter(|extent| extent.kind == ExtentKind::Tensor).count();
+            let of_file: Vec<_> = tensor_bits.by_ref().take(tensors).copied().collect();
+            if !metadata.options.lossless && of_file.len() < tensors {
+                return Err(damaged());
+            }
+            rates.push((file.path.as_str(), of_file));
+        }
+        let first = joined.get_or_insert_with(|| Metadata { part: None, ..metadata.clone() });
+        if first.generator != metadata.generator {
+            let (one, other) = (&first.generator, &metadata.generator);
+            let what = "parts of one model must be converted by one version";
+            return Err(Error::Invalid(format!("{}: converted by {other}, others by {one}: {what}", archive.name())));
+        }
+    }
+    // As one conversion would have met them.
+    rates.sort_by_key(|&(path, _)| path);
+    let Some(mut joined) = joined else { return Err(Error::Invalid("no parts to join".into())) };
+    joined.options.tensor_bits = rates.into_iter().flat_map(|(_, bits)| bits).collect();
+    serde_json::to_string(&joined).map_err(|e| Error::Invalid(format!("metadata: {e}")))
 }
 
 /// The rates of another model's tensors.
@@ -103,7 +140,11 @@ impl Options {
     pub fn like(self, archive: &Archive, model: &Model) -> Result<Options> {
         let unusable = |what: &str| Error::Invalid(format!("{}: model {:?} {what}", archive.name(), model.name));
         let unknown = |_| unusable("does not say how it was converted: convert it again, with this version of upg");
-        let recorded = serde_json::from_str::<Metadata>(&model.metadata).map_err(unknown)?.options;
+        let metadata = serde_json::from_str::<Metadata>(&model.metadata).map_err(unknown)?;
+        if metadata.part.is_some() {
+            return Err(unusable("is a part of one: join it with the others first (upg merge)"));
+        }
+        let recorded = metadata.options;
         let Some(bits) = recorded.bits.filter(|bits| !recorded.lossless && POSSIBLE.contains(bits)) else {
             return Err(unusable("is lossless: what is the same in a model with --lossless is stored once as it is"));
         };

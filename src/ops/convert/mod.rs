@@ -14,6 +14,7 @@ mod destination;
 mod encode;
 mod exact;
 mod metadata;
+mod part;
 mod pipeline;
 mod plan;
 mod planner;
@@ -31,7 +32,8 @@ use globset::GlobSet;
 
 pub(crate) use encode::{Encoded, PatternTable, encode};
 pub use exact::Reason;
-pub use metadata::Like;
+pub use metadata::{Like, join as join_metadata};
+pub use part::{Part, PartNote};
 pub(crate) use plan::{Coding, Plan};
 pub use report::{ExactTotal, Report, TensorReport};
 pub use single::BlockEncoder;
@@ -118,6 +120,8 @@ pub struct Options {
     pub keep: GlobSet,
     /// Rates of another model, for tensors that are in both ([`Options::like`]).
     pub like: Option<Like>,
+    /// Only some of the files; the rates are those of the whole model.
+    pub part: Option<Part>,
     pub threads: usize,
     /// Bytes.
     pub memory: u64,
@@ -155,6 +159,7 @@ impl Options {
             lossy_fp8: false,
             keep: GlobSet::empty(),
             like: None,
+            part: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             memory: 2 << 30,
             force: false,
@@ -173,15 +178,19 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
     if options.memory < LEAST_MEMORY {
         return Err(Error::Invalid(format!("--memory must be at least {} MiB", LEAST_MEMORY >> 20)));
     }
-    let tree = SourceTree::scan(&options.source, Some(&options.output))?;
+    let mut tree = SourceTree::scan(&options.source, Some(&options.output))?;
     for (i, glob) in options.keep_matches(&tree) {
         if !glob {
             return Err(Error::Invalid(format!("--keep number {} matches no tensor", i + 1)));
         }
     }
-    let destination = Destination::prepare(&options.output, &tree, options.force)?;
-    progress.begin(tree.total_bytes());
-    let mut report = pipeline::run(options, &tree, &destination, progress)?;
+    let note = options.part.map(|part| PartNote::new(part, options, &tree)).transpose()?;
+    if let Some(part) = options.part {
+        tree.convert_only(&part.files(&tree)?);
+    }
+    let destination = Destination::prepare(options, &tree)?;
+    progress.begin(tree.converted_bytes());
+    let mut report = pipeline::run(options, &tree, note, &destination, progress)?;
     report.finish(&tree, options.threads_within_memory(), start.elapsed());
     destination.complete(&tree, &mut report)?;
     Ok(report)

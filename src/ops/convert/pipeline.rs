@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::budget::{Account, Budget};
 use super::destination::Destination;
 use super::encode::{Encoded, PatternTable, encode};
+use super::part::PartNote;
 use super::plan::{BLOCK_RECORD_BYTES, Coding, Plan, index_bytes};
 use super::planner::{Planned, plan_all};
 use super::report::{Report, TensorReport};
@@ -34,7 +35,13 @@ enum Message<'a> {
     FileEnds(&'a SourceFile),
 }
 
-pub fn run(options: &Options, tree: &SourceTree, destination: &Destination, progress: &dyn Progress) -> Result<Report> {
+pub fn run(
+    options: &Options,
+    tree: &SourceTree,
+    part: Option<PartNote>,
+    destination: &Destination,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let threads = options.threads_within_memory();
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -57,7 +64,8 @@ pub fn run(options: &Options, tree: &SourceTree, destination: &Destination, prog
         let no_thread = |e| Error::io("cannot start a thread", e);
         let plan = move || plan_all(options, names, account, pool, tree, plan_sender, progress);
         let planner = Builder::new().spawn_scoped(scope, plan).map_err(no_thread)?;
-        let describe = move |tensor_bits| metadata::write(options, tree.snapshot.clone(), bits, tensor_bits);
+        let note = part.clone();
+        let describe = move |tensor_bits| metadata::write(options, tree.snapshot.clone(), note, bits, tensor_bits);
         let write = move || write_all(writer, tree, describe, blocks);
         let writer = Builder::new().spawn_scoped(scope, write).map_err(no_thread)?;
         let encoded = encode_all(pool, batch, plans, block_sender, taken_sender, progress);
@@ -65,7 +73,10 @@ pub fn run(options: &Options, tree: &SourceTree, destination: &Destination, prog
         // their own, but for the writer: it must not take an end for the end.
         let planned = planner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        planned.and(encoded).and(written)
+        planned.and(encoded).and(written).map(|mut report| {
+            report.part = part;
+            report
+        })
     })
 }
 
@@ -189,7 +200,7 @@ fn write_all(
             }
         }
     }
-    if complete < tree.files.len() {
+    if complete < tree.converted().count() {
         // The encoder hung up before the end; nothing must appear.
         return Err(Error::Invalid("conversion was abandoned".into()));
     }

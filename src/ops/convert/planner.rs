@@ -52,7 +52,7 @@ pub fn plan_all<'a>(
     plans: SyncSender<(Option<Box<Planned<'a>>>, &'a SourceFile)>,
     progress: &dyn Progress,
 ) -> Result<()> {
-    for file in &tree.files {
+    for file in tree.converted() {
         let source = Arc::new(file.open()?);
         let bytes = |kind, length: u64| Planned {
             extent: extent(kind, 0, length),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::exact::Reason;
+use super::part::PartNote;
 use super::plan::{Coding, Plan};
 use super::tree::SourceTree;
 use crate::format::{ArrayInfo, snr_db};
@@ -16,6 +17,8 @@ pub struct Report {
     pub output: String,
     /// Size of the `.upg` file.
     pub file_bytes: u64,
+    /// If it is a part of a model; the sizes are the part's.
+    pub part: Option<PartNote>,
     /// Size of the safetensors files.
     pub source_bytes: u64,
     pub weights: u64,
@@ -167,7 +170,7 @@ impl Report {
     /// Works out the totals once the archive is written.
     pub fn finish(&mut self, tree: &SourceTree, threads: usize, elapsed: Duration) {
         let file = self.file_bytes as f64;
-        self.source_bytes = tree.shard_bytes();
+        self.source_bytes = tree.converted_shard_bytes();
         self.bits_per_weight = 8.0 * file / self.weights.max(1) as f64;
         self.ratio_source = self.source_bytes as f64 / file;
         self.ratio_fp32 = 4.0 * self.weights as f64 / file;

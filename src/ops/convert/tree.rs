@@ -31,6 +31,8 @@ pub struct SourceFile {
     pub location: PathBuf,
     pub size: u64,
     pub kind: SourceKind,
+    /// Whether it is converted; of the others only what decides about these is read.
+    pub converted: bool,
     /// As stat gives it.
     mode: u32,
     version: Version,
@@ -166,7 +168,7 @@ impl SourceTree {
             return Ok(());
         }
         let (kind, mode, version) = (SourceKind::Other, metadata.mode(), Version::of(&metadata));
-        let mut file = SourceFile { path, location, size, kind, mode, version };
+        let mut file = SourceFile { path, location, size, kind, converted: true, mode, version };
         if is_shard {
             file.kind = SourceKind::Shard(Shard::read(&file.open()?)?);
         }
@@ -204,12 +206,26 @@ impl SourceTree {
         })
     }
 
-    /// Bytes of all files.
-    pub fn total_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.size).sum()
+    /// Leaves files out of the conversion: for each, whether it stays.
+    pub fn convert_only(&mut self, chosen: &[bool]) {
+        self.files.iter_mut().zip(chosen).for_each(|(file, &chosen)| file.converted = chosen);
     }
 
-    /// Bytes of the safetensors files.
+    pub fn converted(&self) -> impl Iterator<Item = &SourceFile> {
+        self.files.iter().filter(|file| file.converted)
+    }
+
+    /// Bytes of all files that are converted.
+    pub fn converted_bytes(&self) -> u64 {
+        self.converted().map(|file| file.size).sum()
+    }
+
+    /// Bytes of the safetensors files among them.
+    pub fn converted_shard_bytes(&self) -> u64 {
+        self.shards().filter(|(file, _)| file.converted).map(|(file, _)| file.size).sum()
+    }
+
+    /// Bytes of all safetensors files.
     pub fn shard_bytes(&self) -> u64 {
         self.shards().map(|(file, _)| file.size).sum()
     }

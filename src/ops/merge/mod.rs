@@ -2,10 +2,11 @@
 //!
 //! Each model keeps its name, and has a directory of its own in a mount. What is the same in
 //! several is stored once: blocks with the same stored bytes, and whole arrays. Tensors that differ
-//! from those of another model may be stored as differences.
+//! from those of another model may be stored as differences. Parts of a model become that model.
 
 mod blocks;
 mod difference;
+mod parts;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -14,11 +15,12 @@ use serde::Serialize;
 
 use crate::archive::{Archive, ArchiveWriter, Existing};
 use crate::error::{Error, Result};
-use crate::format::{Extent, ExtentKind, Model, check_component, clash};
+use crate::format::{Extent, ExtentKind, check_component, clash};
 use crate::object;
 use crate::ops::convert::Progress;
 use blocks::{Copier, Place};
 use difference::Base;
+use parts::Joined;
 
 /// Arrays that may name a block record, on average.
 const MOST_SHARING: u64 = 4;
@@ -46,6 +48,8 @@ pub struct Options {
 pub struct Report {
     pub output: String,
     pub models: Vec<String>,
+    /// How many inputs were parts of one of them.
+    pub parts: usize,
     /// Of all inputs.
     pub input_bytes: u64,
     pub file_bytes: u64,
@@ -86,6 +90,16 @@ pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
     };
     let archives = options.inputs.iter().map(open).collect::<Result<Vec<_>>>()?;
     let names = names(&options.inputs, &archives)?;
+    let models = parts::join(&archives, &names)?;
+    if let Some(clash) = clash(models.iter().map(|model| model.name.as_str())) {
+        return Err(Error::Invalid(format!("models of the same name: {clash}; give one another as NAME=FILE")));
+    }
+    let parts = models.iter().map(|model| model.parts).sum();
+    if parts > 0 && options.delta.is_some() {
+        return Err(Error::Invalid(
+            "--delta takes whole models: join the parts first, then merge what comes of it".into(),
+        ));
+    }
     progress.begin(archives.iter().map(stored_bytes).fold(0, u64::saturating_add));
     let existing = if options.force { Existing::Replace } else { Existing::Keep };
     let most = archives.iter().map(Archive::size).fold(0, u64::saturating_add);
@@ -97,15 +111,14 @@ pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
     for place in base.iter().flat_map(Base::places) {
         copier.array(&mut writer, place)?;
     }
-    for (i, archive) in archives.iter().enumerate() {
-        for (model, name) in archive.models().iter().zip(&names[i]) {
-            copy_model(&mut copier, &mut writer, base.as_ref(), (i, model), name)?;
-        }
+    for model in &models {
+        copy_model(&mut copier, &mut writer, base.as_ref(), model)?;
     }
     let shared = copier.shared();
     Ok(Report {
         output: object::shown(&options.output),
-        models: names.into_iter().flatten().collect(),
+        models: models.into_iter().map(|model| model.name).collect(),
+        parts,
         input_bytes: archives.iter().map(Archive::size).sum(),
         file_bytes: writer.finish()?,
         arrays: shared.arrays_seen,
@@ -117,16 +130,10 @@ pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
     })
 }
 
-fn copy_model(
-    copier: &mut Copier,
-    writer: &mut ArchiveWriter,
-    base: Option<&Base>,
-    (input, model): (usize, &Model),
-    name: &str,
-) -> Result<()> {
-    let archive = copier.archive(input);
+fn copy_model(copier: &mut Copier, writer: &mut ArchiveWriter, base: Option<&Base>, model: &Joined<'_>) -> Result<()> {
     let first = writer.next_file();
-    for (_, file) in archive.files(model) {
+    for &(input, file) in &model.files {
+        let archive = copier.archive(input);
         let copied = archive.extents(file).iter().map(|extent| {
             let Some(array) = extent.array else { return Ok(extent.clone()) };
             let place = Place { archive: input, array };
@@ -140,7 +147,7 @@ fn copy_model(
         let extents = copied.collect::<Result<Vec<_>>>()?;
         writer.add_file(&file.path, &extents);
     }
-    writer.add_model(name, &model.metadata, first);
+    writer.add_model(&model.name, &model.metadata, first);
     Ok(())
 }
 
@@ -156,7 +163,7 @@ fn base<'a>(options: &Options, archives: &'a [Archive], names: &[Vec<String>], d
     })
 }
 
-/// The names of the models of each input: no two the same.
+/// The names of the models of each input.
 fn names(inputs: &[Input], archives: &[Archive]) -> Result<Vec<Vec<String>>> {
     let named = inputs.iter().zip(archives).map(|(input, archive)| match (&input.name, archive.models()) {
         (None, models) => Ok(models.iter().map(|model| model.name.clone()).collect()),
@@ -169,11 +176,7 @@ fn names(inputs: &[Input], archives: &[Archive]) -> Result<Vec<Vec<String>>> {
             Err(Error::Invalid(format!("{file}: it holds {count} models, which one name cannot be given to")))
         }
     });
-    let names = named.collect::<Result<Vec<Vec<String>>>>()?;
-    match clash(names.iter().flatten().map(String::as_str)) {
-        Some(clash) => Err(Error::Invalid(format!("models of the same name: {clash}; give one another as NAME=FILE"))),
-        None => Ok(names),
-    }
+    named.collect()
 }
 
 /// Arrays may name the same block records, all of them all; each has its own in a copy. Only files that

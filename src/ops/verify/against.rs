@@ -12,7 +12,7 @@ use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::format::{Extent, ExtentKind, FileEntry, Model};
 use crate::ops::choose::choose;
-use crate::ops::convert::{SourceFile, SourceKind, SourceTree};
+use crate::ops::convert::{PartNote, SourceFile, SourceKind, SourceTree};
 use crate::ops::quality::{Quality, broken};
 use crate::shard::ShardTensor;
 use crate::source::{LocalFile, ReadAt};
@@ -105,6 +105,13 @@ impl<'a> Against<'a> {
         };
         let mut sources: HashMap<&str, &SourceFile> =
             tree.files.iter().map(|file| (file.path.as_str(), file)).collect();
+        // Of a part, the files of the others are not missing.
+        let chosen = PartNote::of(model).and_then(|note| note.part.files(&tree).ok());
+        if let Some(chosen) = chosen {
+            for (file, _) in tree.files.iter().zip(chosen).filter(|(_, chosen)| !chosen) {
+                sources.remove(file.path.as_str());
+            }
+        }
         for (_, file) in archive.files(model) {
             match sources.remove(file.path.as_str()) {
                 Some(source) => against.pair_file(file, source),

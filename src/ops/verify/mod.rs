@@ -15,9 +15,9 @@ pub use findings::Finding;
 
 use crate::archive::{Archive, ArrayId};
 use crate::error::{Error, Result};
-use crate::format::ArrayInfo;
+use crate::format::{ArrayInfo, Model};
 use crate::object;
-use crate::ops::convert::Progress;
+use crate::ops::convert::{Part, PartNote, Progress};
 use against::Against;
 use findings::BadBlock;
 
@@ -35,6 +35,8 @@ pub struct Options {
 pub struct Report {
     pub file: String,
     pub file_bytes: u64,
+    /// Of models that are not whole, with their names.
+    pub parts: Vec<(String, Part)>,
     pub blocks: u64,
     /// Of all blocks.
     pub decoded_bytes: u64,
@@ -52,6 +54,7 @@ pub fn verify(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let mut report = Report {
         file: object::shown(&options.file),
         file_bytes: 0,
+        parts: Vec::new(),
         blocks: 0,
         decoded_bytes: 0,
         seconds: 0.0,
@@ -71,6 +74,8 @@ pub fn verify(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let against = options.against.as_deref().map(|source| Against::new(&archive, &options.file, source, model));
     let against = against.transpose()?;
     report.file_bytes = archive.size();
+    let part = |model: &Model| PartNote::of(model).map(|note| (model.name.clone(), note.part));
+    report.parts = archive.models().iter().filter_map(part).collect();
     let checked = check(&archive, options.threads, progress, |array, block, decoded| {
         match (&against, decoded) {
             (None, _) => {}
