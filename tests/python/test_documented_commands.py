@@ -14,7 +14,7 @@ from support.objects import BUCKET, S3
 from support.programs import BINARIES, REPO, convert, make_model, require, require_fuse
 from test_hub import snapshot
 
-DOCUMENTS = ("README.md", "docs/objects.md", "docs/mounting.md")
+DOCUMENTS = ("README.md", "docs/objects.md")
 # What takes longer, or has no place in a test, and where it is tried.
 ELSEWHERE = {
     "cargo install": "scripts/check_packages.sh",
