@@ -245,9 +245,9 @@ mod tests {
         assert!(units.claim(0..3, false).is_empty());
         // If nothing came at all, it is one for all units.
         units.arrived(3, Err(Failure::Late(String::new())));
-        assert!(matches!(units.find(9), Found::Failed(Failure::Late(_))));
+        assert!(matches!(units.find(20), Found::Failed(Failure::Late(_))));
         units.arrived(2, Ok(unit(2)));
-        assert!(matches!(units.find(9), Found::Nothing));
+        assert!(matches!(units.find(20), Found::Nothing));
         std::thread::sleep(REMEMBERED);
         assert_eq!(units.claim(0..3, false).first(), Some(&(1..2)));
     }

@@ -65,6 +65,7 @@ def workplace(tmp_path_factory):
     shutil.copy(place / "phi-4.upg", place / "library")
     tuned = tune(model, place / "tuned" / "phi-4", "model.layers.1.mlp.down_proj.weight")
     convert(tuned, place / "run-7" / "phi-4.upg", "--lossless")
+    make_model(place / "models" / "grok-1", "--family", "grok-1")
     shutil.copytree(model, place / "models" / "qwen3")
     convert(place / "models" / "qwen3", place / "qwen3.upg")
     return place
