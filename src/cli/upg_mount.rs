@@ -115,6 +115,7 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
 
     // What fetches objects has threads, and there is to be one.
     archive.rest();
+    mount::wait_for_one_thread()?;
     if args.foreground {
         mount::init_log(args.log_file.as_deref(), false, log)?;
         return Ok(mount::serve(archive, owners, &options, mount::tell_service_manager)?);

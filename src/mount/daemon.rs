@@ -6,6 +6,8 @@
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
+use std::thread;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
@@ -39,6 +41,21 @@ pub fn inherited_descriptors() -> Vec<RawFd> {
     // One was the directory's, which is closed by now.
     open.into_iter().filter(|fd| *fd > 2 && fs::read_link(format!("/proc/self/fd/{fd}")).is_ok()).collect()
 }
+
+/// Waits until this process has one thread: those that were told to end may take a moment.
+pub fn wait_for_one_thread() -> Result<()> {
+    for _ in 0..ENDING.as_millis() {
+        // What cannot be counted is taken for one.
+        if fs::read_dir("/proc/self/task").map_or(1, Iterator::count) == 1 {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Err(Error::Invalid("threads that were to end do not: a look-up of a name, or a disk, hangs".into()))
+}
+
+/// How long they may take.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// The child's line to its parent.
 pub struct Daemon {

@@ -21,7 +21,7 @@ mod unmount;
 mod watchdog;
 mod xattr;
 
-pub use daemon::{Role, daemonise, inherited_descriptors, keep_heap_small};
+pub use daemon::{Role, daemonise, inherited_descriptors, keep_heap_small, wait_for_one_thread};
 pub use kernel_readahead::KernelReadahead;
 pub use log::{Format as LogFormat, init as init_log};
 pub use metrics::Endpoint;

@@ -5,15 +5,16 @@
 //! several processes can share the directory and any of them may be killed. What is used has a new
 //! modification time; what was not used for the longest goes first.
 
+mod usage;
+
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::geteuid;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
@@ -21,6 +22,7 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 use super::counters::Counters;
 use super::fetch::{Mark, Version};
 use crate::error::{Error, Result};
+use usage::Usage;
 
 /// Behind a unit's bytes.
 const CHECKSUM: u64 = 8;
@@ -34,11 +36,6 @@ const PARTIAL: &str = "partial-";
 const DEAD: Duration = Duration::from_secs(600);
 /// How long ago a unit must have been used for the next use to be written down.
 const USED_AGAIN: u32 = 10;
-/// How long to wait for the lock, which its writers have for the time of a unit.
-const LOCK: Duration = Duration::from_secs(10);
-/// The bytes in the cache as its writers count them, which they do one at a time.
-const USAGE: &str = "usage";
-
 /// A directory that several mounts may share.
 #[derive(Debug)]
 pub struct DiskCache {
@@ -65,7 +62,7 @@ impl DiskCache {
         }
         let cache = DiskCache { directory, size };
         // Counts what is there, and shows that it can be written to.
-        let usage = Usage::lock(&cache.directory).map_err(|e| Error::io(cache.directory.join(USAGE), e))?;
+        let usage = Usage::lock(&cache.directory).map_err(|e| Error::io(Usage::path(&cache.directory), e))?;
         cache.shrink(&usage, 0).map_err(|e| Error::io(&cache.directory, e))?;
         drop(usage);
         Ok(cache)
@@ -130,50 +127,6 @@ impl DiskCache {
 fn is_hexadecimal(name: &OsStr, digits: usize) -> bool {
     let name = name.as_encoded_bytes();
     name.len() == digits && name.iter().all(u8::is_ascii_hexdigit)
-}
-
-/// The number of bytes in the cache, locked for as long as this lives.
-struct Usage(File);
-
-impl Usage {
-    /// Digits and spaces of the number, and a line feed.
-    const LENGTH: usize = 21;
-
-    fn lock(directory: &Path) -> io::Result<Usage> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(directory.join(USAGE))?;
-        let end = Instant::now() + LOCK;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Usage(file)),
-                Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(LOCK / 10_000),
-                Err(TryLockError::WouldBlock) => {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "another process keeps it locked"));
-                }
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-        }
-    }
-
-    /// None if it is no number.
-    fn read(&self) -> io::Result<Option<u64>> {
-        let mut text = [0; Usage::LENGTH];
-        let length = self.0.read_at(&mut text, 0)?;
-        Ok(str::from_utf8(&text[..length]).ok().and_then(|text| text.trim().parse().ok()))
-    }
-
-    fn write(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(Usage::LENGTH as u64)?;
-        self.0.write_all_at(format!("{bytes:20}\n").as_bytes(), 0)
-    }
-}
-
-/// Not only closed: a process that was forked has it open, too.
-impl Drop for Usage {
-    fn drop(&mut self) {
-        let _ = self.0.unlock();
-    }
 }
 
 /// What is kept of one version of an object.
@@ -316,99 +269,4 @@ impl KeptObject {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::UNIT;
-    use super::*;
-
-    const SIZE: u64 = 5 * UNIT / 2;
-
-    fn version(tag: &str) -> Version {
-        Version { size: SIZE, mark: Some(Mark::ETag(tag.into())), modified: 0 }
-    }
-
-    fn kept(place: &Path, tag: &str) -> KeptObject {
-        let cache = DiskCache::open(place, LEAST).expect("a cache");
-        cache.object("s3://bucket/key", &version(tag), Arc::default()).expect("has a tag")
-    }
-
-    fn bytes(unit: u64) -> Vec<u8> {
-        let range = version("").bytes_of(unit);
-        (range).map(|i| (i % 251) as u8).collect()
-    }
-
-    #[test]
-    fn what_was_put_is_read_by_others_of_the_same_version() {
-        let place = tempfile::tempdir().expect("a directory");
-        let one = kept(place.path(), "a");
-        assert!(!one.has(2));
-        one.put(2, &bytes(2));
-        let other = kept(place.path(), "a");
-        let mut out = vec![0; 1000];
-        for _ in 0..2 {
-            assert!(other.has(2) && other.read(2, 77, &mut out));
-            assert_eq!(out, bytes(2)[77..1077]);
-        }
-        assert!(!other.read(1, 0, &mut out));
-        assert!(!kept(place.path(), "b").has(2));
-    }
-
-    #[test]
-    fn what_is_damaged_is_not_read() {
-        let place = tempfile::tempdir().expect("a directory");
-        let mut out = vec![0; 10];
-        for damage in [0, 1000, UNIT as usize, UNIT as usize + 7] {
-            let one = kept(place.path(), "a");
-            one.put(0, &bytes(0));
-            let mut stored = fs::read(one.path(0)).expect("is there");
-            stored[damage] ^= 4;
-            fs::write(one.path(0), &stored).expect("writes");
-            assert!(!one.read(0, 0, &mut out));
-            assert!(!one.has(0));
-            // Another unit's bytes are not this one's.
-            one.put(1, &bytes(1));
-            fs::rename(one.path(1), one.path(0)).expect("renames");
-            assert!(!one.read(0, 0, &mut out));
-            one.put(0, &bytes(0));
-            fs::write(one.path(0), &stored[..damage]).expect("writes");
-            assert!(!one.read(0, 0, &mut out));
-        }
-    }
-
-    #[test]
-    fn a_cache_stays_within_its_size_and_keeps_what_was_used() {
-        let place = tempfile::tempdir().expect("a directory");
-        let total = || -> u64 {
-            let files = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
-            let units = files(place.path().into()).flat_map(|object| files(object.path()));
-            units.map(|unit| unit.metadata().map_or(0, |m| m.len())).sum()
-        };
-        let objects: Vec<KeptObject> = (0..40).map(|i| kept(place.path(), &i.to_string())).collect();
-        let mut out = [0; 10];
-        for (i, object) in objects.iter().enumerate() {
-            (0..2).for_each(|unit| object.put(unit, &bytes(unit)));
-            // Files' times tell milliseconds apart, which these writes may not be.
-            let past = SystemTime::now() - Duration::from_secs(1000 - i as u64);
-            let times = |unit| File::options().write(true).open(object.path(unit)).and_then(|f| f.set_modified(past));
-            (0..2).for_each(|unit| times(unit).expect("sets the time"));
-            assert!(total() <= LEAST);
-            assert!(objects[0].read(0, 0, &mut out), "after {i}");
-        }
-        assert!(total() > LEAST / 2);
-        assert!(!objects[1].read(0, 0, &mut out) && objects[39].read(1, 0, &mut out));
-        // What is not the cache's is not counted, and stays.
-        let others = [place.path().join("model/0000000a"), objects[39].directory.join("notes.txt")];
-        fs::create_dir(place.path().join("model")).expect("makes a directory");
-        others.iter().for_each(|other| fs::write(other, bytes(0)).expect("writes"));
-        let of_others = bytes(0).len() as u64;
-        let total = || total() - 2 * of_others;
-        // What was counted wrongly is counted again.
-        for wrong in ["", "none", "99999999999999999999999", "18446744073709551615"] {
-            fs::write(place.path().join(USAGE), wrong).expect("writes");
-            objects[2].put(0, &bytes(0));
-            assert!(objects[2].read(0, 0, &mut out), "{wrong}");
-            assert!(others.iter().all(|other| other.exists()));
-            let usage = Usage::lock(place.path()).expect("locks");
-            assert_eq!(usage.read().expect("reads"), Some(total()));
-        }
-    }
-}
+mod tests;
