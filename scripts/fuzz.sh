@@ -8,7 +8,7 @@
 # (`cargo install cargo-fuzz`). What is found is kept in fuzz/corpus, which begins with
 # seeds made from tests/golden and the committed corpora; an input that fails is left in
 # fuzz/artifacts, and `cargo +nightly fuzz run --features fuzzer TARGET FILE` shows it again.
-# Fails if there is one.
+# Fails if there is one. UPG_FUZZ_TIMEOUT: after how many seconds an input has hung (120).
 #
 #     cargo test --release --locked --manifest-path fuzz/Cargo.toml
 #
@@ -43,7 +43,7 @@ for target in "${targets[@]}"; do
     leaks=1
     [ "$target" != convert ] || leaks=0
     ASAN_OPTIONS=detect_leaks=$leaks cargo +nightly fuzz run --features fuzzer "$target" -- \
-        -max_total_time="$seconds" -max_len="${longest[$target]}" -len_control=0 -timeout=120 \
+        -max_total_time="$seconds" -max_len="${longest[$target]}" -len_control=0 -timeout="${UPG_FUZZ_TIMEOUT:-120}" \
         -rss_limit_mb=2048 -print_final_stats=1 "${dictionary[@]}" || status=1
 done
 exit "$status"

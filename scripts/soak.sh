@@ -29,7 +29,8 @@ build_programs "$target"
 # Not beside the tests, which would leave it little of the processors.
 (cd fuzz && cargo +nightly fuzz build --features fuzzer)
 
-nice -n 10 scripts/fuzz.sh "${1:-900}" >"$logs/fuzz" 2>&1 &
+# What takes 15 seconds of a processor may take minutes beside tests that load the machine.
+UPG_FUZZ_TIMEOUT=600 nice -n 10 scripts/fuzz.sh "${1:-900}" >"$logs/fuzz" 2>&1 &
 fuzzing=$!
 trap 'pkill -P "$fuzzing" 2>/dev/null; kill "$fuzzing" 2>/dev/null || true' EXIT
 

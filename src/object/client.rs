@@ -59,6 +59,8 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|e| Error::io(self.address.name(), e))?;
+        // Refused if another part of the program has chosen already, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         // Some of it wants to know the runtime that it will be used in.
         let store = {
             let _inside = runtime.enter();

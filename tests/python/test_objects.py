@@ -2,7 +2,10 @@
 
 import json
 import os
+import ssl
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -134,12 +137,9 @@ def test_an_interrupted_conversion_leaves_no_object(at_s3, tmp_path):
 
 def test_objects_are_read_over_plain_http(s3, lossless, tiny, tiny_lossless, tmp_path):
     """A web server with the same bytes: addresses may be signed, and what signs them is not shown."""
-    from functools import partial
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-    import threading
 
     # What the standard library's server lacks is ranges.
-    class Ranges(SimpleHTTPRequestHandler):
+    class Ranges(BaseHTTPRequestHandler):
         def log_message(self, *_):
             pass
 
@@ -156,7 +156,7 @@ def test_objects_are_read_over_plain_http(s3, lossless, tiny, tiny_lossless, tmp
             self.end_headers()
             self.wfile.write(part)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Ranges)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         address = f"http://127.0.0.1:{server.server_address[1]}/x/tiny.upg"
@@ -215,3 +215,25 @@ def test_without_a_server_it_fails_in_time(s3, lossless, tmp_path):
     done = run(UPG_MOUNT, lossless, tmp_path, "--deadline", "2", env=env, timeout=20)
     assert done.returncode == 1 and "nothing came within 2 s" in one_line(done.stderr)
     assert not os.path.ismount(tmp_path)
+
+
+def test_a_server_that_nobody_vouches_for_is_not_asked(tmp_path):
+    """TLS works, as far as it can without a certificate of a known authority."""
+    made = run(
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+        "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", tmp_path / "key", "-out", tmp_path / "certificate",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"https://127.0.0.1:{server.server_address[1]}/tiny.upg"
+        done = run(UPG_MOUNT, address, tmp_path, "--deadline", "2")
+        assert done.returncode == 1 and "certificate" in one_line(done.stderr)
+    finally:
+        server.shutdown()
+        server.server_close()
