@@ -9,7 +9,6 @@ subjects take turns; medians are shown.
 
 import argparse
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -25,7 +24,7 @@ examples:
   bench_objects.py models/phi-4
   bench_objects.py models/phi-4 --rate 1000 --bits 4 --runs 3 --json objects.json
 
-Needs root, iproute2, s3s-fs (cargo install s3s-fs --features binary) and PyPI's boto3.
+Needs root, iproute2, s3rver (npm install -g s3rver) and PyPI's boto3.
 """
 STEP = 4 << 20
 
@@ -39,7 +38,7 @@ def arguments():
     add("--rate", type=int, default=200, help="of the link, in MB/s [200]")
     add("--bits", default="3.2", help="of the .upg file; `lossless` for that [3.2]")
     add("--runs", type=int, default=5, help="of each; medians are shown [5]")
-    add("--server", default="s3s-fs", help="the S3 server [s3s-fs]")
+    add("--server", default="s3rver", help="the S3 server [s3rver]")
     add("--work", type=Path, metavar="DIR", help="for images and mounts [the system's place]")
     add("--bin", type=Path, metavar="DIR", help="where upg and upg-mount are [target/release]")
     add("--json", type=Path, metavar="FILE", help="write everything here, too")
@@ -75,15 +74,9 @@ def mounted_and_read(upg_mount, image, point, options=()):
 
 def measure(given, work):
     upg, upg_mount = programs.find(given.bin)
-    bucket = work / "s3" / s3.BUCKET
-    bucket.mkdir(parents=True)
-    plain = shards(given.model)
-    for shard in plain:
-        progress(f"copying {shard.name}")
-        shutil.copy(shard, bucket)
+    plain, image = shards(given.model), work / "model.upg"
     progress("converting")
     options = ["--lossless"] if given.bits == "lossless" else ["--bits", given.bits]
-    image = bucket / "model.upg"
     programs.convert(upg, given.model.resolve(), image, options)
     address, point, cache = f"s3://{s3.BUCKET}/{image.name}", work / "mnt", work / "cache"
     disk = ["--disk-cache", cache, "--disk-cache-size", "1TiB"]
@@ -96,6 +89,8 @@ def measure(given, work):
     seconds = {name: [] for name in subjects}
     with s3.link(given.rate * 1_000_000) as inside, s3.server(given.server, work / "s3", inside) as environment:
         os.environ.update(environment)
+        progress("writing objects")
+        s3.put(environment, [image, *plain])
         progress("filling the disk cache")
         subjects["mount, disk cache warm"]()
         for run in range(given.runs):

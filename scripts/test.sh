@@ -5,7 +5,7 @@
 #
 # Installs what the tests need (Debian packages if root, Python packages into
 # target/test-venv), then formats, lints, builds, checks the dependencies, and runs
-# the tests in Rust and the ones in Python. The last line counts them:
+# the tests in Rust beside the ones in Python. The last line counts them:
 # `N passed, N failed, N skipped`; a check without tests of its own (format, lint,
 # documentation) counts as one failure if it fails. With CI=true nothing may be skipped
 # for what the machine lacks; only the database of known weaknesses of dependencies, which
@@ -22,8 +22,39 @@ venv=$repo/target/test-venv
 logs=$target/test-logs
 mkdir -p "$logs" "$repo/target"
 
-cargo_tests() {
-    cargo test --release --locked --no-fail-fast --workspace 2>&1 | tee "$logs/cargo-test"
+# The tests in Rust, and the fuzzers' corpora once; what they print and how they end goes to files.
+rust_tests() {
+    local status=0
+    nice -n 5 cargo test --release --locked --no-fail-fast --workspace >"$logs/cargo-test" 2>&1 || status=$?
+    echo "$status" >"$logs/cargo-test.status"
+    status=0
+    CARGO_TARGET_DIR=$target nice -n 5 cargo test --release --locked --manifest-path fuzz/Cargo.toml \
+        >"$logs/fuzz-test" 2>&1 || status=$?
+    echo "$status" >"$logs/fuzz-test.status"
+}
+
+# finished LOG: waits for them, and shows what one of them printed.
+finished() {
+    wait "$testing" || true
+    cat "$logs/$1"
+    return "$(cat "$logs/$1.status")"
+}
+
+# count_rust NAME LOG
+count_rust() {
+    local status=0
+    check "$1" finished "$2" || status=$?
+    if count_cargo "$logs/$2" && [ "$status" != 0 ]; then
+        count 0 1 0 # it did not compile, or a test ended its process
+    fi
+}
+
+# What the tests in Python run must not be what cargo builds again meanwhile.
+set_aside() {
+    rm -rf "$target/tried" && mkdir -p "$target/tried/release/examples" "$target/tried/debug"
+    cp "$target/release/upg" "$target/release/upg-mount" "$target/tried/release"
+    find "$target/release/examples" -maxdepth 1 -type f -executable -exec cp {} "$target/tried/release/examples" ';'
+    cp "$target/debug/upg-candle" "$target/tried/debug"
 }
 
 # Of everything in Cargo.lock, whatever the platform: builds fetch only what this one needs.
@@ -58,19 +89,13 @@ check "cargo clippy, no std" cargo clippy --lib --no-default-features --locked -
 check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked || count 0 1 0
 check "cargo build" build_programs "$target" || count 0 1 0
 
-: >"$logs/cargo-test"
-status=0
-check "cargo test --release" cargo_tests || status=$?
-if count_cargo "$logs/cargo-test" && [ "$status" != 0 ]; then
-    count 0 1 0 # it did not compile, or a test ended its process
-fi
+check "programs for the tests" set_aside || count 0 1 0
 
-# The fuzzers' corpora, once.
-corpora() { CARGO_TARGET_DIR=$target cargo test --release --locked --manifest-path fuzz/Cargo.toml 2>&1 | tee "$logs/fuzz-test"; }
-: >"$logs/fuzz-test"
-status=0
-check "fuzz corpora" corpora || status=$?
-if count_cargo "$logs/fuzz-test" && [ "$status" != 0 ]; then count 0 1 0; fi
+# The tests in Python mostly wait: both at once.
+rm -f "$logs"/*.status
+rust_tests &
+testing=$!
+trap 'kill "$making_venv" "$testing" 2>/dev/null || true' EXIT
 
 if ! check "Python packages" wait "$making_venv"; then
     cat "$logs/venv" >&2
@@ -78,7 +103,10 @@ if ! check "Python packages" wait "$making_venv"; then
 else
     check "cargo deny" licences || count 0 1 0
     advisories || count 0 1 0
-    check "pytest tests/python" python_tests "$venv" "$target/release" "$logs/pytest.xml" 1200 "$@" || true
+    check "pytest tests/python" python_tests "$venv" "$target/tried/release" "$logs/pytest.xml" 1500 "$@" || true
 fi
+
+count_rust "cargo test --release" cargo-test
+count_rust "fuzz corpora" fuzz-test
 
 summary

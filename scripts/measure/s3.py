@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from .files import Trouble
 from .programs import run
 
-KEY, SECRET, BUCKET = "bench-key", "bench-secret-0123456789", "models"
+KEY, SECRET, BUCKET = "S3RVER", "S3RVER", "models"
 NAMESPACE, HERE, THERE, PORT = "upg-bench", "10.213.7.1", "10.213.7.2", 9000
 
 
@@ -39,11 +39,11 @@ def link(bytes_per_second):
 
 @contextmanager
 def server(program, root, inside):
-    """s3s-fs over a directory whose directories are buckets; its address and what clients need to know."""
+    """s3rver, which keeps objects as files; what clients need to know of it."""
     program = shutil.which(program)
     if not program:
-        raise Trouble("no s3s-fs (cargo install s3s-fs --features binary, or --server PATH)")
-    command = [*inside, program, "--host", THERE, "--port", str(PORT), "--access-key", KEY, "--secret-key", SECRET, root]
+        raise Trouble("no s3rver (npm install -g s3rver, or --server PATH)")
+    command = [*inside, program, "-d", root, "-a", THERE, "-p", PORT, "--silent", "--configure-bucket", BUCKET]
     process = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 10
@@ -67,18 +67,27 @@ def server(program, root, inside):
         process.wait()
 
 
-def fetch_all(environment, names):
-    """Reads objects to their ends, eight ranges at a time, and keeps nothing: the link is what counts."""
+def client(environment):
     import boto3
-    from boto3.s3.transfer import TransferConfig
 
-    client = boto3.client(
+    return boto3.client(
         "s3",
         endpoint_url=environment["AWS_ENDPOINT_URL"],
         aws_access_key_id=KEY,
         aws_secret_access_key=SECRET,
         region_name=environment["AWS_REGION"],
     )
+
+
+def put(environment, paths):
+    for path in paths:
+        client(environment).upload_file(str(path), BUCKET, path.name)
+
+
+def fetch_all(environment, names):
+    """Reads objects to their ends, eight ranges at a time, and keeps nothing: the link is what counts."""
+    from boto3.s3.transfer import TransferConfig
+
     several = TransferConfig(max_concurrency=8, multipart_chunksize=8 << 20)
 
     class Nowhere:
@@ -89,4 +98,4 @@ def fetch_all(environment, names):
             return 0
 
     for name in names:
-        client.download_fileobj(BUCKET, name, Nowhere(), Config=several)
+        client(environment).download_fileobj(BUCKET, name, Nowhere(), Config=several)

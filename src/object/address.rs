@@ -16,8 +16,6 @@ use crate::error::{Error, Result};
 
 /// A server that does not take the connection for so long is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// An answer that stands still for so long is asked for again; a quarter of the deadline if that is less.
-const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// `s3://BUCKET/KEY`, `gs://BUCKET/KEY`, `az://CONTAINER/KEY`, `http://...` or `https://...`, with the
 /// credentials that the environment has for it.
@@ -100,21 +98,14 @@ impl Address {
         !matches!(self.store, Store::Web(_))
     }
 
-    /// A request is given up after the deadline, and when nothing comes for a part of it; `for_reading`,
-    /// as what is sent counts for nothing.
-    pub(super) fn store(
-        &self,
-        deadline: Duration,
-        for_reading: bool,
-        retry: RetryConfig,
-    ) -> Result<Box<dyn ObjectStore>> {
+    /// A request is given up after the deadline; that it stands still is up to whoever makes it.
+    pub(super) fn store(&self, deadline: Duration, retry: RetryConfig) -> Result<Box<dyn ObjectStore>> {
         let text = |duration: Duration| format!("{}ms", duration.as_millis());
-        let read_timeout = (ClientConfigKey::ReadTimeout, text(READ_TIMEOUT.min(deadline / 4)));
         let settings = [
             (ClientConfigKey::ConnectTimeout, text(CONNECT_TIMEOUT.min(deadline / 4))),
             (ClientConfigKey::Timeout, text(deadline)),
         ];
-        let settings = settings.into_iter().chain(for_reading.then_some(read_timeout));
+        let settings = settings.into_iter();
         let built: object_store::Result<Box<dyn ObjectStore>> = match &self.store {
             Store::S3(builder) => settings
                 .fold((**builder).clone(), |b, (key, value)| b.with_config(AmazonS3ConfigKey::Client(key), value))

@@ -24,7 +24,6 @@ const RETRIES: Duration = Duration::from_secs(240);
 pub struct Client {
     address: Address,
     deadline: Duration,
-    for_reading: bool,
     retry: RetryConfig,
     running: Mutex<Option<Arc<Running>>>,
 }
@@ -39,13 +38,13 @@ impl Client {
     /// Its requests end after the deadline. Retrying is up to whoever reads, who has a deadline of his own.
     pub fn for_reading(address: Address, deadline: Duration) -> Client {
         let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-        Client { address, deadline, for_reading: true, retry, running: Mutex::new(None) }
+        Client { address, deadline, retry, running: Mutex::new(None) }
     }
 
     /// A part may take long.
     pub fn for_writing(address: Address) -> Client {
         let retry = RetryConfig { max_retries: 100, retry_timeout: RETRIES, ..RetryConfig::default() };
-        Client { address, deadline: PART, for_reading: false, retry, running: Mutex::new(None) }
+        Client { address, deadline: PART, retry, running: Mutex::new(None) }
     }
 
     fn running(&self) -> Result<Arc<Running>> {
@@ -64,7 +63,7 @@ impl Client {
         // Some of it wants to know the runtime that it will be used in.
         let store = {
             let _inside = runtime.enter();
-            self.address.store(self.deadline, self.for_reading, self.retry.clone())?
+            self.address.store(self.deadline, self.retry.clone())?
         };
         let started = Arc::new(Running { runtime: Some(runtime), store: store.into() });
         *running = Some(started.clone());

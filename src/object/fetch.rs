@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::UNIT;
 use super::address::Address;
@@ -17,6 +17,9 @@ use super::failure::Failure;
 /// Before the second request; twice as long before each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A first answer that stands still for so long is asked for again, or after a quarter of the deadline if
+/// that is less. The next one may stand still for twice as long: it may be we who ask for too much.
+const FIRST_STANDSTILL: Duration = Duration::from_secs(15);
 /// Bytes of the largest object: what a server says is not believed further.
 const LARGEST: u64 = 1 << 44;
 
@@ -86,7 +89,7 @@ impl Fetcher {
     pub async fn open(&self, store: Arc<dyn ObjectStore>) -> Result<(Version, Bytes), Failure> {
         let mut patience = Patience::new(self.deadline);
         loop {
-            match timeout_at(patience.until, self.first(&*store)).await {
+            match timeout_at(patience.until, self.first(&*store, patience.standstill)).await {
                 Ok(Err(failure)) if failure.is_passing() => patience.again(failure, self).await?,
                 Ok(outcome) => return outcome,
                 Err(_) => return Err(patience.late()),
@@ -94,14 +97,14 @@ impl Fetcher {
         }
     }
 
-    async fn first(&self, store: &dyn ObjectStore) -> Result<(Version, Bytes), Failure> {
-        let answer = self.get(store, 0..UNIT, None).await?;
+    async fn first(&self, store: &dyn ObjectStore, standstill: Duration) -> Result<(Version, Bytes), Failure> {
+        let answer = within(standstill, self.get(store, 0..UNIT, None)).await??;
         let version = Version::of(&answer.meta);
         if version.size > LARGEST {
             return Err(Failure::Final(format!("{} bytes are more than any model has", version.size)));
         }
         let length = version.bytes_of(0).end as usize;
-        let mut body = Body::new(answer, self);
+        let mut body = Body::new(answer, self, standstill);
         let bytes = body.take(length).await?;
         Ok((version, bytes))
     }
@@ -118,7 +121,8 @@ impl Fetcher {
         let mut patience = Patience::new(self.deadline);
         while next < units.end {
             let before = next;
-            let attempt = self.attempt(&*store, version, &mut next, units.end, &mut deliver);
+            let standstill = patience.standstill;
+            let attempt = self.attempt(&*store, version, standstill, &mut next, units.end, &mut deliver);
             let outcome = timeout_at(patience.until, attempt).await;
             if next > before {
                 patience = Patience::new(self.deadline);
@@ -143,19 +147,20 @@ impl Fetcher {
         &self,
         store: &dyn ObjectStore,
         version: &Version,
+        standstill: Duration,
         next: &mut u64,
         end: u64,
         deliver: &mut impl FnMut(u64, Result<Bytes, Failure>),
     ) -> Result<(), Failure> {
         let range = version.bytes_of(*next).start..version.bytes_of(end - 1).end;
-        let answer = self.get(store, range.clone(), Some(version)).await?;
+        let answer = within(standstill, self.get(store, range.clone(), Some(version))).await??;
         if !version.is(&answer.meta) {
             return Err(Failure::Replaced);
         }
         if answer.range != range {
             return Err(Failure::Passing("the server sent other bytes than it was asked for".into()));
         }
-        let mut body = Body::new(answer, self);
+        let mut body = Body::new(answer, self, standstill);
         while *next < end {
             let bytes = version.bytes_of(*next);
             let unit = body.take((bytes.end - bytes.start) as usize).await?;
@@ -184,18 +189,25 @@ struct Body<'a> {
     /// Came with what was asked for, and is for the next.
     rest: Bytes,
     counters: &'a Counters,
+    standstill: Duration,
+}
+
+/// Has something done that is not to stand still for so long.
+async fn within<T>(standstill: Duration, work: impl Future<Output = T>) -> Result<T, Failure> {
+    let late = |_| Failure::Passing(format!("nothing moved for {} s", standstill.as_secs_f32()));
+    timeout(standstill, work).await.map_err(late)
 }
 
 impl<'a> Body<'a> {
-    fn new(answer: GetResult, fetcher: &'a Fetcher) -> Body<'a> {
-        Body { stream: answer.into_stream(), rest: Bytes::new(), counters: &fetcher.counters }
+    fn new(answer: GetResult, fetcher: &'a Fetcher, standstill: Duration) -> Body<'a> {
+        Body { stream: answer.into_stream(), rest: Bytes::new(), counters: &fetcher.counters, standstill }
     }
 
     async fn take(&mut self, length: usize) -> Result<Bytes, Failure> {
         let mut unit = BytesMut::with_capacity(length);
         while unit.len() < length {
             if self.rest.is_empty() {
-                let chunk = self.stream.next().await;
+                let chunk = within(self.standstill, self.stream.next()).await?;
                 self.rest = chunk.ok_or_else(|| Failure::Passing("the answer ended early".into()))??;
                 Counters::add(&self.counters.fetched, self.rest.len() as u64);
             }
@@ -211,12 +223,14 @@ struct Patience {
     deadline: Duration,
     until: Instant,
     wait: Duration,
+    standstill: Duration,
     last: Option<String>,
 }
 
 impl Patience {
     fn new(deadline: Duration) -> Patience {
-        Patience { deadline, until: Instant::now() + deadline, wait: FIRST_WAIT, last: None }
+        let standstill = FIRST_STANDSTILL.min(deadline / 4);
+        Patience { deadline, until: Instant::now() + deadline, wait: FIRST_WAIT, standstill, last: None }
     }
 
     /// Waits a while before another request, or says why there will be none.
@@ -231,6 +245,7 @@ impl Patience {
         // However long it has failed, there is a last attempt before the end.
         sleep(self.wait.min(left / 2)).await;
         self.wait = (2 * self.wait).min(LONGEST_WAIT);
+        self.standstill *= 2;
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use super::disk::{DiskCache, KeptObject};
 use super::failure::Failure;
 use super::fetch::{Fetcher, Mark, Version};
 use super::sequences::Sequences;
-use super::units::{Flight, Found, Units};
+use super::units::{Flight, Found, RUN, Units};
 use super::{Access, UNIT};
 use crate::error::{Error, Result};
 use crate::source::ReadAt;
@@ -202,7 +202,9 @@ impl ReadAt for ObjectFile {
         self.guided.store(true, Relaxed);
         let end = range.end.min(self.size());
         if range.start < end {
-            self.fetch_ahead(range.start / UNIT..end.div_ceil(UNIT));
+            // It comes in small steps, and a request is to be for more than one.
+            let ahead = end.div_ceil(UNIT).next_multiple_of(RUN);
+            self.fetch_ahead(range.start / UNIT..ahead.min(self.shared.version.units()));
         }
     }
 

@@ -17,7 +17,7 @@ const MOST_UNREAD: usize = 192;
 /// Who has not read what came so long ago is not coming, if there is no room for others.
 const GIVEN_UP: Duration = Duration::from_secs(5);
 /// Most that are asked for at once.
-const RUN: u64 = 4;
+pub const RUN: u64 = 4;
 /// Who asks for what has just failed, or a server that has just not answered, is told so at once. A reader's one question can become several: the
 /// kernel asks for less when it is refused, and what is decoded ahead is decoded again.
 const REMEMBERED: Duration = Duration::from_secs(1);
