@@ -24,8 +24,8 @@ cd "$repo"
 # They mount nothing, or what others mount, too (families, infer), or depend on what the sanitizer
 # changes: memory (test_soak), addresses, of which it takes terabytes (faults_memory), speed.
 left_out=(
-    bad_sources bench_scripts catalog compare_lossless convert examples families faults_memory infer
-    like make_model quality rates soak
+    bad_sources bench_scripts catalog clients compare_lossless convert convert_ray documented_commands
+    examples families faults_memory fleets generate infer like make_model parts quality rates soak
 )
 
 # The sanitizer keeps a signal back until the thread that has it next calls the C library, which a
