@@ -100,9 +100,10 @@ def test_the_table_has_every_metric_and_its_attribute(tiny_lossy, tmp_path):
         daemon.communicate(timeout=15)
     found = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
     assert len(list(parser.text_string_to_metric_families(text))) == len(found)
-    pushed = {name for name in table if name.startswith("upg_pushed_")}
-    assert found | pushed == set(table)
-    assert {name for name in table.values() if name} - {"pushed.bytes", "pushed.hit", "pushed.wasted"} <= attributes
+    # Of what is pushed, if that may be, and of objects (test_objects).
+    some = {name for name in table if name.startswith(("upg_pushed_", "upg_object_", "upg_disk_cache_"))}
+    assert found | some == set(table)
+    assert {name for metric, name in table.items() if name and metric not in some} <= attributes
 
 
 # systemd

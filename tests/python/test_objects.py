@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import ssl
 import subprocess
 import threading
@@ -12,7 +13,7 @@ import pytest
 from support import tensors
 from support.mounting import foreground, mounted
 from support.objects import S3, Fault, network
-from support.programs import UPG, UPG_MOUNT, one_line, run
+from support.programs import REPO, UPG, UPG_MOUNT, one_line, run
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,9 @@ def test_a_mount_has_the_bytes_of_the_source(at_s3, lossless, tiny, tmp_path):
         assert tensors.tree(root) == expected
         counted = {name: int(os.getxattr(root, f"user.upg.{name}")) for name in ("object.requests", "object.bytes")}
         assert counted["object.requests"] >= 1 and counted["object.bytes"] > 0
+        documented = re.findall(r"`upg_(?:object|disk_cache)_\w+` \| `([\w.]+)`", (REPO / "docs/fleets.md").read_text())
+        attributes = {name.removeprefix("user.upg.") for name in os.listxattr(root)}
+        assert len(documented) == 5 and attributes >= set(documented)
     with foreground(lossless, tmp_path / "f", "--verify"):
         assert tensors.tree(tmp_path / "f") == expected
 
