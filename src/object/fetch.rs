@@ -18,7 +18,7 @@ use super::failure::Failure;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A first answer that stands still for so long is asked for again, or after a quarter of the deadline if
-/// that is less. The next one may stand still for twice as long: it may be we who ask for too much.
+/// that is less. The next ones may stand still for longer, up to a third: it may be we who ask for too much.
 const FIRST_STANDSTILL: Duration = Duration::from_secs(15);
 /// Bytes of the largest object: what a server says is not believed further.
 const LARGEST: u64 = 1 << 44;
@@ -245,7 +245,7 @@ impl Patience {
         // However long it has failed, there is a last attempt before the end.
         sleep(self.wait.min(left / 2)).await;
         self.wait = (2 * self.wait).min(LONGEST_WAIT);
-        self.standstill *= 2;
+        self.standstill = (2 * self.standstill).min(self.deadline / 3);
         Ok(())
     }
 

@@ -14,7 +14,8 @@ from support.objects import S3, Fault, network, seconds
 from support.programs import UPG, UPG_MOUNT, often, one_line, run
 
 DEADLINE = 3
-REMEMBERED = 1.1  # how long a failure is one for all who ask
+# How long a failure is one for all who ask, and a request may stand still before it is made again.
+PASSED = 1.1 + DEADLINE / 3
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_what_does_not_pass_is_an_error_in_time_and_passes_later(behind, content
         comes = fault in ("reset", "truncated", "stalled")
         assert time.monotonic() - start < (5 if comes else 2) * DEADLINE
         broken.clear()
-        time.sleep(REMEMBERED)
+        time.sleep(PASSED)
         assert mount.read() == content
 
 
@@ -154,7 +155,7 @@ def test_many_readers_wait_no_longer_than_one(behind, content):
         # Nobody is stuck: what needs no server answers.
         assert os.listdir(mount.root) == ["model.safetensors"]
         broken.clear()
-        time.sleep(REMEMBERED)
+        time.sleep(PASSED)
         assert mount.read() == content
 
 
