@@ -12,6 +12,7 @@ from support import tensors
 from support.conversions import job, write_model
 from support.merging import tune
 from support.mounting import force_away, mounted, mounts_below
+from support.objects import S3
 from support.programs import UPG, UPG_MOUNT, convert, make_model, require
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # everything the tests load lies on this machine
@@ -44,6 +45,14 @@ def mount(tmp_path):
     for point in left:
         force_away(point)
     assert not left, f"left mounted: {left}"
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory):
+    """A server with nothing in it, for the tests of a file."""
+    server = S3(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,17 +12,10 @@ import pytest
 
 from support import tensors
 from support.mounting import drop_page_cache, force_away, is_mounted, mounted, wait_until
-from support.objects import S3, Fault, network
+from support.objects import Fault, network
 from support.programs import UPG, UPG_MOUNT, often, one_line, run
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    server = S3(tmp_path_factory.mktemp("s3"))
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from support.merging import tune
 from support.mounting import force_away, mounts_below
-from support.objects import BUCKET, S3
+from support.objects import BUCKET
 from support.programs import BINARIES, REPO, convert, make_model, require, require_fuse
 from test_hub import snapshot
 
@@ -44,13 +44,6 @@ def commands(document):
             open_one = None
     assert open_one is None, open_one
     return found
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    server = S3(tmp_path_factory.mktemp("s3"))
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,12 @@ import pytest
 
 from support import tensors
 from support.mounting import drop_page_cache, foreground, is_mounted, mounted
-from support.objects import S3, Fault, network, seconds
+from support.objects import Fault, network, seconds
 from support.programs import UPG, UPG_MOUNT, often, one_line, run
 
 DEADLINE = 3
 # How long a failure is one for all who ask, and a request may stand still before it is made again.
 PASSED = 1.1 + DEADLINE / 3
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    server = S3(tmp_path_factory.mktemp("s3"))
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

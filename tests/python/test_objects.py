@@ -12,15 +12,8 @@ import pytest
 
 from support import tensors
 from support.mounting import foreground, mounted
-from support.objects import S3, Fault, network
+from support.objects import Fault, network
 from support.programs import REPO, UPG, UPG_MOUNT, one_line, run
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    server = S3(tmp_path_factory.mktemp("s3"))
-    yield server
-    server.close()
 
 
 @pytest.fixture
