@@ -46,11 +46,11 @@ def arguments():
 
 
 def read_all(root):
-    count = 0
+    count, buffer = 0, bytearray(STEP)
     for shard in shards(root):
         with open(shard, "rb", buffering=0) as file:
-            while part := file.read(STEP):
-                count += len(part)
+            while part := file.readinto(buffer):
+                count += part
     return count
 
 

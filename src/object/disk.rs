@@ -16,9 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use rustix::process::geteuid;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
+use super::buffers::Buffers;
 use super::counters::Counters;
 use super::fetch::{Mark, Version};
 use crate::error::{Error, Result};
@@ -36,6 +38,7 @@ const PARTIAL: &str = "partial-";
 const DEAD: Duration = Duration::from_secs(600);
 /// How long ago a unit must have been used for the next use to be written down.
 const USED_AGAIN: u32 = 10;
+
 /// A directory that several mounts may share.
 #[derive(Debug)]
 pub struct DiskCache {
@@ -70,7 +73,13 @@ impl DiskCache {
 
     /// The part for one version of an object; none if versions cannot be told apart. `identity`: of the
     /// object whatever its version.
-    pub fn object(self, identity: &str, version: &Version, counters: Arc<Counters>) -> Option<KeptObject> {
+    pub fn object(
+        self,
+        identity: &str,
+        version: &Version,
+        counters: Arc<Counters>,
+        buffers: Buffers,
+    ) -> Option<KeptObject> {
         let mark = match version.mark.as_ref()? {
             Mark::ETag(tag) => format!("tag {tag}"),
             Mark::Time(seconds) => format!("time {seconds}"),
@@ -79,7 +88,8 @@ impl DiskCache {
         let directory = self.directory.join(format!("{key:032x}"));
         let units = (0..version.units()).map(|_| Kept::default()).collect();
         let failing = AtomicBool::new(false);
-        Some(KeptObject { cache: self, key: key as u64, directory, version: version.clone(), units, counters, failing })
+        let (version, key) = (version.clone(), key as u64);
+        Some(KeptObject { cache: self, key, directory, version, units, counters, buffers, failing })
     }
 
     /// Removes what was not used for the longest, until `more` bytes have room, and counts the rest.
@@ -137,6 +147,7 @@ pub struct KeptObject {
     version: Version,
     units: Vec<Kept>,
     counters: Arc<Counters>,
+    buffers: Buffers,
     /// Whether the last thing that was to be kept was not: one message is enough.
     failing: AtomicBool,
 }
@@ -172,62 +183,83 @@ impl KeptObject {
 
     /// Reads a part of a unit, if it is there whole.
     pub fn read(&self, unit: u64, within: usize, out: &mut [u8]) -> bool {
-        let kept = &self.units[unit as usize];
-        match self.try_read(unit, within, out) {
-            Ok(true) => {
-                kept.seen.store(true, Relaxed);
-                Counters::add(&self.counters.from_disk, out.len() as u64);
+        if !self.is_checked(unit) {
+            let bytes = self.read_whole(unit);
+            return bytes.is_some_and(|bytes| {
+                out.copy_from_slice(&bytes[within..][..out.len()]);
                 true
+            });
+        }
+        self.outcome(unit, self.try_read(unit, within, out).map(|()| Some(()))).is_some()
+    }
+
+    /// Reads and checks all of a unit, if it is there.
+    pub fn read_whole(&self, unit: u64) -> Option<Bytes> {
+        let bytes = self.outcome(unit, self.try_read_whole(unit))?;
+        self.units[unit as usize].checked.store(true, Relaxed);
+        Some(bytes)
+    }
+
+    /// Whether all of it was looked at once: after that a part can be read alone, as blocks have checksums
+    /// of their own.
+    pub fn is_checked(&self, unit: u64) -> bool {
+        self.units[unit as usize].checked.load(Relaxed)
+    }
+
+    /// What became of reading a unit; None if it is damaged.
+    fn outcome<T>(&self, unit: u64, read: io::Result<Option<T>>) -> Option<T> {
+        let kept = &self.units[unit as usize];
+        match read {
+            Ok(Some(read)) => {
+                kept.seen.store(true, Relaxed);
+                return Some(read);
             }
-            Ok(false) => {
+            Ok(None) => {
                 tracing::warn!("{}: damaged; it is fetched again", self.path(unit).display());
                 let _ = fs::remove_file(self.path(unit));
-                self.forget(unit)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget(unit),
-            Err(error) => {
-                tracing::warn!("{}: {error}", self.path(unit).display());
-                self.forget(unit)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("{}: {error}", self.path(unit).display()),
         }
-    }
-
-    fn forget(&self, unit: u64) -> bool {
-        let kept = &self.units[unit as usize];
         kept.seen.store(false, Relaxed);
         kept.checked.store(false, Relaxed);
-        false
+        None
     }
 
-    /// Whether it is whole. All of it is looked at once; after that only what is wanted, as blocks
-    /// have checksums of their own.
-    fn try_read(&self, unit: u64, within: usize, out: &mut [u8]) -> io::Result<bool> {
-        let kept = &self.units[unit as usize];
+    fn try_read(&self, unit: u64, within: usize, out: &mut [u8]) -> io::Result<()> {
         let file = File::open(self.path(unit))?;
-        if kept.checked.load(Relaxed) {
-            file.read_exact_at(out, within as u64)?;
-        } else {
-            let range = self.version.bytes_of(unit);
-            let length = range.end - range.start;
-            if file.metadata()?.len() != length + CHECKSUM {
-                return Ok(false);
-            }
-            let mut bytes = vec![0; (length + CHECKSUM) as usize];
-            file.read_exact_at(&mut bytes, 0)?;
-            let (bytes, checksum) = bytes.split_at(length as usize);
-            if self.checksum(unit, bytes).to_le_bytes() != checksum {
-                return Ok(false);
-            }
-            out.copy_from_slice(&bytes[within..][..out.len()]);
-            kept.checked.store(true, Relaxed);
+        file.read_exact_at(out, within as u64)?;
+        self.was_used(unit, &file, out.len());
+        Ok(())
+    }
+
+    /// None if the checksum is wrong.
+    fn try_read_whole(&self, unit: u64) -> io::Result<Option<Bytes>> {
+        let file = File::open(self.path(unit))?;
+        let range = self.version.bytes_of(unit);
+        let length = range.end - range.start;
+        if file.metadata()?.len() != length + CHECKSUM {
+            return Ok(None);
         }
+        let mut bytes = self.buffers.take(length as usize);
+        let mut checksum = [0; CHECKSUM as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        file.read_exact_at(&mut checksum, length)?;
+        if self.checksum(unit, &bytes).to_le_bytes() != checksum {
+            return Ok(None);
+        }
+        self.was_used(unit, &file, bytes.len());
+        Ok(Some(bytes.freeze()))
+    }
+
+    fn was_used(&self, unit: u64, file: &File, bytes: usize) {
+        Counters::add(&self.counters.from_disk, bytes as u64);
         let now = SystemTime::now();
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
-        if seconds.saturating_sub(kept.used.swap(seconds, Relaxed)) >= USED_AGAIN {
+        if seconds.saturating_sub(self.units[unit as usize].used.swap(seconds, Relaxed)) >= USED_AGAIN {
             // Nothing depends on it but what goes first.
             let _ = file.set_modified(now);
         }
-        Ok(true)
     }
 
     /// Keeps a unit, if that can be done.

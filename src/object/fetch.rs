@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::UNIT;
 use super::address::Address;
+use super::buffers::Buffers;
 use super::counters::Counters;
 use super::failure::Failure;
 
@@ -77,6 +78,7 @@ pub struct Fetcher {
     pub address: Address,
     pub deadline: Duration,
     pub counters: Arc<Counters>,
+    pub buffers: Buffers,
 }
 
 impl Fetcher {
@@ -189,6 +191,7 @@ struct Body<'a> {
     /// Came with what was asked for, and is for the next.
     rest: Bytes,
     counters: &'a Counters,
+    buffers: &'a Buffers,
     standstill: Duration,
 }
 
@@ -200,19 +203,22 @@ async fn within<T>(standstill: Duration, work: impl Future<Output = T>) -> Resul
 
 impl<'a> Body<'a> {
     fn new(answer: GetResult, fetcher: &'a Fetcher, standstill: Duration) -> Body<'a> {
-        Body { stream: answer.into_stream(), rest: Bytes::new(), counters: &fetcher.counters, standstill }
+        let Fetcher { counters, buffers, .. } = fetcher;
+        Body { stream: answer.into_stream(), rest: Bytes::new(), counters, buffers, standstill }
     }
 
     async fn take(&mut self, length: usize) -> Result<Bytes, Failure> {
-        let mut unit = BytesMut::with_capacity(length);
-        while unit.len() < length {
+        let mut unit = self.buffers.take(length);
+        let mut filled = 0;
+        while filled < length {
             if self.rest.is_empty() {
                 let chunk = within(self.standstill, self.stream.next()).await?;
                 self.rest = chunk.ok_or_else(|| Failure::Passing("the answer ended early".into()))??;
                 Counters::add(&self.counters.fetched, self.rest.len() as u64);
             }
-            let part = self.rest.split_to(self.rest.len().min(length - unit.len()));
-            unit.extend_from_slice(&part);
+            let part = self.rest.split_to(self.rest.len().min(length - filled));
+            unit[filled..][..part.len()].copy_from_slice(&part);
+            filled += part.len();
         }
         Ok(unit.freeze())
     }

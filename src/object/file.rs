@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 
 use super::address::Address;
+use super::buffers::Buffers;
 use super::client::Client;
 use super::counters::Counters;
 use super::disk::{DiskCache, KeptObject};
@@ -54,7 +56,9 @@ impl ObjectFile {
         let cache = cache.map(|(directory, size)| DiskCache::open(directory, *size)).transpose()?;
         let client = Client::for_reading(address.clone(), access.deadline);
         let counters = Arc::<Counters>::default();
-        let fetcher = Fetcher { address, deadline: access.deadline, counters: counters.clone() };
+        let buffers = Buffers::default();
+        let deadline = access.deadline;
+        let fetcher = Fetcher { address, deadline, counters: counters.clone(), buffers: buffers.clone() };
         let opened = client.wait_for(|store| fetcher.open(store))?;
         let (version, first) = opened.map_err(|failure| failure.of(fetcher.address.name()))?;
         let name = fetcher.address.name();
@@ -64,8 +68,8 @@ impl ObjectFile {
         if access.disk_cache.is_some() && (cache.is_none() || version.mark.is_none()) {
             tracing::warn!("{name}: not kept on the disk, as its server does not tell versions apart");
         }
-        let disk = cache.and_then(|cache| cache.object(&identity, &version, counters));
-        let units = Units::new();
+        let disk = cache.and_then(|cache| cache.object(&identity, &version, counters, buffers));
+        let units = Units::new(disk.is_some());
         units.claim([0], false);
         units.arrived(0, Ok(first));
         let (ahead, writes) = (Semaphore::new(REQUESTS_AHEAD), Arc::new(Semaphore::new(WRITES)));
@@ -82,31 +86,14 @@ impl ObjectFile {
     /// Has units fetched that are not here; `later`: nobody waits for them yet.
     fn fetch(&self, units: impl IntoIterator<Item = u64>, later: bool) {
         for run in self.shared.units.claim(units, later) {
-            let mut claimed = Claimed { shared: self.shared.clone(), units: run };
-            let spawned = self.client.spawn(|store| async move {
-                let shared = claimed.shared.clone();
-                // Never closed.
-                let _turn = if later { shared.ahead.acquire().await.ok() } else { None };
-                let run = claimed.units.clone();
-                let deliver = |unit, outcome| {
-                    claimed.units.start = unit + 1;
-                    shared.deliver(unit, outcome);
-                };
-                shared.fetcher.run(store, &shared.version, run, deliver).await;
-            });
-            if let Err(error) = spawned {
+            for (units, on_disk) in self.shared.by_place(run) {
+                let claimed = Claimed { shared: self.shared.clone(), units };
                 // Whoever waits is told that nothing comes.
-                tracing::warn!("{error}");
+                if let Err(error) = self.client.spawn(|store| claimed.fetch(store, later, on_disk)) {
+                    tracing::warn!("{error}");
+                }
             }
         }
-    }
-
-    fn fetch_ahead(&self, units: Range<u64>) {
-        let mut missing = self.shared.units.missing(units);
-        if let Some(disk) = &self.shared.disk {
-            missing.retain(|&unit| !disk.has(unit));
-        }
-        self.fetch(missing, true);
     }
 
     /// Reads from the first of some units what is wanted of it; all of them are wanted.
@@ -120,7 +107,10 @@ impl ObjectFile {
                 // That a server is away does not matter for what lies here.
                 Found::Failed(failure) if disk.is_none_or(|disk| !disk.read(unit, within, out)) => return Err(failure),
                 Found::Failed(_) => return Ok(()),
-                Found::Nothing if disk.is_some_and(|disk| disk.read(unit, within, out)) => return Ok(()),
+                // Of what is read in no order no more is read than what is wanted.
+                Found::Nothing if disk.is_some_and(|disk| disk.is_checked(unit) && disk.read(unit, within, out)) => {
+                    return Ok(());
+                }
                 Found::Nothing => {
                     let others = (unit + 1..units.end).filter(|&other| disk.is_none_or(|disk| !disk.has(other)));
                     self.fetch(std::iter::once(unit).chain(others).collect::<Vec<_>>(), false);
@@ -157,6 +147,35 @@ struct Claimed {
     units: Range<u64>,
 }
 
+impl Claimed {
+    /// Has them read from the disk, if they are there, or else fetched.
+    async fn fetch(mut self, store: Arc<dyn ObjectStore>, later: bool, on_disk: bool) {
+        let shared = self.shared.clone();
+        // Never closed.
+        let _turn = if later { shared.ahead.acquire().await.ok() } else { None };
+        if on_disk {
+            let Ok(rest) = tokio::task::spawn_blocking(|| self.read_from_disk()).await else { return };
+            self = rest;
+        }
+        let run = self.units.clone();
+        let deliver = |unit, outcome| {
+            self.units.start = unit + 1;
+            shared.deliver(unit, outcome);
+        };
+        shared.fetcher.run(store, &shared.version, run, deliver).await;
+    }
+
+    /// Those that remain begin with one that is damaged, or gone.
+    fn read_from_disk(mut self) -> Claimed {
+        while let (false, Some(disk)) = (self.units.is_empty(), &self.shared.disk) {
+            let Some(bytes) = disk.read_whole(self.units.start) else { break };
+            self.shared.units.found(self.units.start, bytes);
+            self.units.start += 1;
+        }
+        self
+    }
+}
+
 /// Whatever became of the task, those who wait are told.
 impl Drop for Claimed {
     fn drop(&mut self) {
@@ -184,7 +203,7 @@ impl ReadAt for ObjectFile {
         let units = offset / UNIT..end.div_ceil(UNIT);
         if !self.guided.load(Relaxed) && !self.only_what_is_asked.load(Relaxed) {
             let ahead = self.sequences.lock().unwrap_or_else(PoisonError::into_inner).read(&units);
-            self.fetch_ahead(ahead.start..ahead.end.min(self.shared.version.units()));
+            self.fetch(ahead.start..ahead.end.min(self.shared.version.units()), true);
         }
         let mut rest = buffer;
         for unit in units.clone() {
@@ -204,7 +223,7 @@ impl ReadAt for ObjectFile {
         if range.start < end {
             // It comes in small steps, and a request is to be for more than one.
             let ahead = end.div_ceil(UNIT).next_multiple_of(RUN);
-            self.fetch_ahead(range.start / UNIT..ahead.min(self.shared.version.units()));
+            self.fetch(range.start / UNIT..ahead.min(self.shared.version.units()), true);
         }
     }
 
@@ -227,6 +246,19 @@ impl ReadAt for ObjectFile {
 }
 
 impl Shared {
+    /// Cuts a run where the disk begins or ceases to have its units; says for each part whether it has.
+    fn by_place(&self, run: Range<u64>) -> Vec<(Range<u64>, bool)> {
+        let mut parts: Vec<(Range<u64>, bool)> = Vec::new();
+        for unit in run {
+            let on_disk = self.disk.as_ref().is_some_and(|disk| disk.has(unit));
+            match parts.last_mut() {
+                Some((part, same)) if *same == on_disk => part.end = unit + 1,
+                _ => parts.push((unit..unit + 1, on_disk)),
+            }
+        }
+        parts
+    }
+
     fn deliver(self: &Arc<Self>, unit: u64, outcome: Result<Bytes, Failure>) {
         let kept = outcome.as_ref().ok().filter(|_| self.disk.is_some()).cloned();
         self.units.arrived(unit, outcome);

@@ -10,6 +10,8 @@
 #[cfg(feature = "object-store")]
 mod address;
 #[cfg(feature = "object-store")]
+mod buffers;
+#[cfg(feature = "object-store")]
 mod client;
 #[cfg(feature = "object-store")]
 mod counters;

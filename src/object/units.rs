@@ -12,6 +12,8 @@ use super::failure::Failure;
 
 /// Most units that are kept or on their way, but for those that somebody waits for.
 const MOST: usize = 256;
+/// Most that are kept when they were read, if they can be had again from the disk.
+const MOST_READ_IF_CHEAP: usize = 32;
 /// Most that were fetched or asked for and that nobody has read yet: beyond it nothing is fetched ahead.
 const MOST_UNREAD: usize = 192;
 /// Who has not read what came so long ago is not coming, if there is no room for others.
@@ -23,6 +25,8 @@ pub const RUN: u64 = 4;
 const REMEMBERED: Duration = Duration::from_secs(1);
 
 pub struct Units {
+    /// Most of those that somebody has read.
+    most_read: usize,
     state: Mutex<State>,
 }
 
@@ -59,18 +63,12 @@ pub enum Found {
 }
 
 impl Units {
-    pub fn new() -> Units {
+    /// `cheap`: they can be had again at little cost.
+    pub fn new(cheap: bool) -> Units {
+        let most_read = if cheap { MOST_READ_IF_CHEAP } else { MOST };
         let (flights, failed) = (HashMap::new(), HashMap::new());
-        Units {
-            state: Mutex::new(State {
-                held: LruCache::unbounded(),
-                flights,
-                failed,
-                late: None,
-                arrivals: 0,
-                unread: 0,
-            }),
-        }
+        let state = State { held: LruCache::unbounded(), flights, failed, late: None, arrivals: 0, unread: 0 };
+        Units { most_read, state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -95,12 +93,6 @@ impl Units {
             return Found::Flying(flight.clone());
         }
         state.late.as_ref().map_or(Found::Nothing, |(_, failure)| Found::Failed(failure.clone()))
-    }
-
-    /// Those of some units that are neither here nor on their way.
-    pub fn missing(&self, units: Range<u64>) -> Vec<u64> {
-        let state = self.lock();
-        units.filter(|&unit| !state.has(unit)).collect()
     }
 
     /// Takes those that are neither here nor on their way, for the caller to fetch, in runs of
@@ -134,7 +126,20 @@ impl Units {
         self.lock().arrivals
     }
 
-    /// What became of a unit that was claimed.
+    /// A unit that was claimed has come from the disk, which says nothing of the server.
+    pub fn found(&self, unit: u64, bytes: Bytes) {
+        let flight = {
+            let mut state = self.lock();
+            let flight = state.flights.remove(&unit);
+            state.hold(unit, &bytes, self.most_read);
+            flight
+        };
+        if let Some(flight) = flight {
+            flight.end(Ok(bytes));
+        }
+    }
+
+    /// What became of a unit that was claimed and asked for.
     pub fn arrived(&self, unit: u64, outcome: Result<Bytes, Failure>) {
         let flight = {
             let mut state = self.lock();
@@ -143,9 +148,7 @@ impl Units {
                 Ok(bytes) => {
                     state.arrivals += 1;
                     state.late = None;
-                    state.failed.remove(&unit);
-                    state.held.put(unit, Held { bytes: bytes.clone(), read: false, came: Instant::now() });
-                    state.make_room();
+                    state.hold(unit, bytes, self.most_read);
                 }
                 Err(failure) => {
                     state.unread -= 1;
@@ -159,8 +162,7 @@ impl Units {
             flight
         };
         if let Some(flight) = flight {
-            *flight.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-            flight.arrived.notify_all();
+            flight.end(outcome);
         }
     }
 
@@ -185,6 +187,12 @@ impl State {
         self.held.contains(&unit) || self.flights.contains_key(&unit) || self.failed.contains_key(&unit)
     }
 
+    fn hold(&mut self, unit: u64, bytes: &Bytes, most_read: usize) {
+        self.failed.remove(&unit);
+        self.held.put(unit, Held { bytes: bytes.clone(), read: false, came: Instant::now() });
+        self.make_room(most_read);
+    }
+
     fn forget_failures(&mut self) {
         let remembered = |(when, _): &(Instant, Failure)| when.elapsed() < REMEMBERED;
         if !self.failed.is_empty() {
@@ -201,8 +209,9 @@ impl State {
     }
 
     /// What was read goes first: most readers do not come back.
-    fn make_room(&mut self) {
-        while self.held.len() > MOST {
+    fn make_room(&mut self, most_read: usize) {
+        let read = |state: &State| state.held.len() + state.flights.len() - state.unread;
+        while self.held.len() > MOST || read(self) > most_read {
             let read = self.held.iter().rev().find(|(_, held)| held.read).map(|(unit, _)| *unit);
             let gone = match read {
                 Some(unit) => self.held.pop(&unit),
@@ -214,6 +223,11 @@ impl State {
 }
 
 impl Flight {
+    fn end(&self, outcome: Result<Bytes, Failure>) {
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        self.arrived.notify_all();
+    }
+
     /// Waits for the unit, at most so long. None if it did not come.
     pub fn wait(&self, most: Duration) -> Option<Result<Bytes, Failure>> {
         let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
@@ -224,64 +238,4 @@ impl Flight {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unit(i: u64) -> Bytes {
-        Bytes::from(i.to_le_bytes().to_vec())
-    }
-
-    #[test]
-    fn neighbours_are_claimed_together_and_once() {
-        let units = Units::new();
-        assert_eq!(units.claim((0..10).filter(|&unit| unit != 5), false), [0..4, 4..5, 6..10]);
-        assert_eq!(units.missing(0..10), [5]);
-        units.arrived(0, Ok(unit(0)));
-        units.arrived(1, Err(Failure::Replaced));
-        assert!(matches!(units.find(0), Found::Here(_)));
-        assert!(matches!(units.find(2), Found::Flying(_)));
-        // A failure is one for everybody, for a while.
-        assert!(matches!(units.find(1), Found::Failed(Failure::Replaced)));
-        assert!(units.claim(0..3, false).is_empty());
-        // If nothing came at all, it is one for all units.
-        units.arrived(3, Err(Failure::Late(String::new())));
-        assert!(matches!(units.find(20), Found::Failed(Failure::Late(_))));
-        units.arrived(2, Ok(unit(2)));
-        assert!(matches!(units.find(20), Found::Nothing));
-        std::thread::sleep(REMEMBERED);
-        assert_eq!(units.claim(0..3, false).first(), Some(&(1..2)));
-    }
-
-    #[test]
-    fn what_nobody_read_is_bounded_and_what_was_read_goes_first() {
-        let units = Units::new();
-        let all = MOST as u64 * 4;
-        let ahead = |from| units.claim(from..all, true).iter().map(|run| run.end - run.start).sum::<u64>();
-        let most = MOST_UNREAD as u64;
-        assert_eq!(ahead(0), most);
-        assert_eq!(ahead(most), 0);
-        (0..most).for_each(|i| units.arrived(i, Ok(unit(i))));
-        assert_eq!(ahead(most), 0);
-        (0..100).for_each(|i| assert!(matches!(units.find(i), Found::Here(_))));
-        assert_eq!(ahead(most), 100);
-        (most..most + 100).for_each(|i| units.arrived(i, Ok(unit(i))));
-        assert!(matches!(units.find(100), Found::Here(bytes) if bytes == unit(100)));
-        let gone = (0..100).filter(|i| matches!(units.find(*i), Found::Nothing)).count();
-        assert_eq!(gone, most as usize + 100 - MOST);
-    }
-
-    #[test]
-    fn whoever_waits_is_told() {
-        let units = Units::new();
-        units.claim(0..2, false);
-        let flight = |i| match units.find(i) {
-            Found::Flying(flight) => flight,
-            _ => panic!("it is on its way"),
-        };
-        let (first, second) = (flight(0), flight(1));
-        let waiting = std::thread::spawn(move || first.wait(Duration::from_secs(30)));
-        units.arrived(0, Ok(unit(0)));
-        assert!(matches!(waiting.join(), Ok(Some(Ok(bytes))) if bytes == unit(0)));
-        assert!(second.wait(Duration::from_millis(10)).is_none());
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ fn version(tag: &str) -> Version {
 
 fn kept(place: &Path, tag: &str) -> KeptObject {
     let cache = DiskCache::open(place, LEAST).expect("a cache");
-    cache.object("s3://bucket/key", &version(tag), Arc::default()).expect("has a tag")
+    cache.object("s3://bucket/key", &version(tag), Arc::default(), Buffers::default()).expect("has a tag")
 }
 
 fn bytes(unit: u64) -> Vec<u8> {
@@ -28,7 +28,9 @@ fn what_was_put_is_read_by_others_of_the_same_version() {
     for _ in 0..2 {
         assert!(other.has(2) && other.read(2, 77, &mut out));
         assert_eq!(out, bytes(2)[77..1077]);
+        assert!(other.is_checked(2));
     }
+    assert_eq!(other.read_whole(2).expect("is there"), bytes(2));
     assert!(!other.read(1, 0, &mut out));
     assert!(!kept(place.path(), "b").has(2));
 }
