@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use object_store::ObjectStore;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::address::Address;
 use super::buffers::Buffers;
@@ -24,6 +24,8 @@ use crate::source::ReadAt;
 
 /// Requests for what will be needed later that are under way at once.
 const REQUESTS_AHEAD: usize = 16;
+/// The same from the disk.
+const READS_AHEAD: usize = 4;
 /// Units that wait at once to be written to the disk.
 const WRITES: usize = 32;
 /// How often a unit is looked for that was there and then was not.
@@ -45,7 +47,10 @@ struct Shared {
     version: Version,
     units: Units,
     disk: Option<KeptObject>,
-    ahead: Semaphore,
+    /// For those that nobody waits for yet.
+    requests: Semaphore,
+    /// The same from the disk.
+    reads: Semaphore,
     /// Units that are being written to the disk.
     writes: Arc<Semaphore>,
 }
@@ -72,8 +77,9 @@ impl ObjectFile {
         let units = Units::new(disk.is_some());
         units.claim([0], false);
         units.arrived(0, Ok(first));
-        let (ahead, writes) = (Semaphore::new(REQUESTS_AHEAD), Arc::new(Semaphore::new(WRITES)));
-        let shared = Arc::new(Shared { fetcher, version, units, disk, ahead, writes });
+        let (requests, reads) = (Semaphore::new(REQUESTS_AHEAD), Semaphore::new(READS_AHEAD));
+        let writes = Arc::new(Semaphore::new(WRITES));
+        let shared = Arc::new(Shared { fetcher, version, units, disk, requests, reads, writes });
         Ok(ObjectFile {
             shared,
             client,
@@ -151,12 +157,16 @@ impl Claimed {
     /// Has them read from the disk, if they are there, or else fetched.
     async fn fetch(mut self, store: Arc<dyn ObjectStore>, later: bool, on_disk: bool) {
         let shared = self.shared.clone();
-        // Never closed.
-        let _turn = if later { shared.ahead.acquire().await.ok() } else { None };
+        // What lies on the disk does not wait for requests, which may stand still.
         if on_disk {
+            let _turn = turn(&shared.reads, later).await;
             let Ok(rest) = tokio::task::spawn_blocking(|| self.read_from_disk()).await else { return };
             self = rest;
         }
+        if self.units.is_empty() {
+            return;
+        }
+        let _turn = turn(&shared.requests, later).await;
         let run = self.units.clone();
         let deliver = |unit, outcome| {
             self.units.start = unit + 1;
@@ -174,6 +184,12 @@ impl Claimed {
         }
         self
     }
+}
+
+/// Among those that nobody waits for yet.
+async fn turn(turns: &Semaphore, later: bool) -> Option<SemaphorePermit<'_>> {
+    // Never closed.
+    if later { turns.acquire().await.ok() } else { None }
 }
 
 /// Whatever became of the task, those who wait are told.

@@ -166,11 +166,14 @@ impl Units {
         }
     }
 
-    /// Somebody waited for it for too long; it may still come.
+    /// Somebody waited for it for too long, and nothing else came; it may still come. Those who were to ask
+    /// after him are told so, too, and need not wait until whoever fetches it gives up.
     pub fn was_late(&self, unit: u64, failure: &Failure) {
         let mut state = self.lock();
         if state.flights.contains_key(&unit) {
-            state.failed.insert(unit, (Instant::now(), failure.clone()));
+            let failed = (Instant::now(), failure.clone());
+            state.late = Some(failed.clone());
+            state.failed.insert(unit, failed);
         }
     }
 

@@ -75,4 +75,9 @@ fn whoever_waits_is_told() {
     units.arrived(0, Ok(unit(0)));
     assert!(matches!(waiting.join(), Ok(Some(Ok(bytes))) if bytes == unit(0)));
     assert!(second.wait(Duration::from_millis(10)).is_none());
+    // Whoever asks next does not wait as long again.
+    units.was_late(1, &Failure::Late(String::new()));
+    assert!([1, 9].into_iter().all(|unit| matches!(units.find(unit), Found::Failed(Failure::Late(_)))));
+    units.arrived(1, Ok(unit(1)));
+    assert!(matches!(units.find(9), Found::Nothing));
 }
