@@ -68,3 +68,12 @@ def test_a_client_that_did_not(tmp_path, change, word):
 def test_a_client_that_is_not_there():
     done = run(REPO / "scripts" / "clients.sh", "no-such-client")
     assert done.returncode == 2 and "transformers" in done.stderr
+
+
+def test_the_readme_has_the_table_of_the_docs():
+    def rows(document):
+        lines = [line.split("|") for line in (REPO / document).read_text().splitlines() if line.startswith("| ")]
+        begin = next(i for i, line in enumerate(lines) if line[1].strip() == "client")
+        return [[cell.strip() for cell in line[1:5]] for line in lines[begin : begin + 14]]
+
+    assert rows("README.md") == rows("docs/clients.md")
