@@ -91,16 +91,15 @@ need_packages fusermount3=fuse3 python3=python3
 mkdir -p "$venvs"
 run make_venv "$venvs/base" "$lists/base.txt"
 base=$venvs/base/bin/python
+target=${CARGO_TARGET_DIR:-$repo/target}
 if [ -n "${UPG_BIN_DIR-}" ]; then
     bin=$(cd "$UPG_BIN_DIR" && pwd)
-    target=${bin%/*}
 else
-    target=${CARGO_TARGET_DIR:-$repo/target}
     bin=$target/release
     run cargo build --release --locked --manifest-path "$repo/Cargo.toml"
-    if [[ " ${clients[*]} " == *" candle "* ]]; then
-        run cargo build --locked --manifest-path "$repo/examples/candle/Cargo.toml" --target-dir "$target"
-    fi
+fi
+if [ -z "${UPG_CANDLE-}" ] && [[ " ${clients[*]} " == *" candle "* ]]; then
+    run cargo build --locked --manifest-path "$repo/examples/candle/Cargo.toml" --target-dir "$target"
 fi
 export UPG_CANDLE=${UPG_CANDLE:-$target/debug/upg-candle}
 
