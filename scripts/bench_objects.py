@@ -3,11 +3,12 @@
 
 The plain safetensors are fetched by boto3, eight ranges at a time, and kept nowhere. The .upg file is
 mounted from its address by a fresh daemon, and all shards of the mount are read once by one reader, 4 MiB
-at a time; then the same with a disk cache that has everything, beside a mount of the local file. The
-subjects take turns; medians are shown.
+at a time, through the page cache and past it (O_DIRECT), which keeps nothing either; then with a disk
+cache that has everything, beside a mount of the local file. The subjects take turns; medians are shown.
 """
 
 import argparse
+import mmap
 import os
 import statistics
 import sys
@@ -24,7 +25,7 @@ examples:
   bench_objects.py models/phi-4
   bench_objects.py models/phi-4 --rate 1000 --bits 4 --runs 3 --json objects.json
 
-Needs root, iproute2, s3rver (npm install -g s3rver) and PyPI's boto3.
+Needs root, iproute2, Garage (cargo install garage --locked) and PyPI's boto3.
 """
 STEP = 4 << 20
 
@@ -38,17 +39,18 @@ def arguments():
     add("--rate", type=int, default=200, help="of the link, in MB/s [200]")
     add("--bits", default="3.2", help="of the .upg file; `lossless` for that [3.2]")
     add("--runs", type=int, default=5, help="of each; medians are shown [5]")
-    add("--server", default="s3rver", help="the S3 server [s3rver]")
+    add("--server", default="garage", help="the S3 server's program [garage]")
     add("--work", type=Path, metavar="DIR", help="for images and mounts [the system's place]")
     add("--bin", type=Path, metavar="DIR", help="where upg and upg-mount are [target/release]")
     add("--json", type=Path, metavar="FILE", help="write everything here, too")
     return parser.parse_args()
 
 
-def read_all(root):
-    count, buffer = 0, bytearray(STEP)
+def read_all(root, flags):
+    # Anonymous memory is aligned as O_DIRECT wants it.
+    count, buffer = 0, mmap.mmap(-1, STEP)
     for shard in shards(root):
-        with open(shard, "rb", buffering=0) as file:
+        with open(os.open(shard, os.O_RDONLY | flags), "rb", buffering=0) as file:
             while part := file.readinto(buffer):
                 count += part
     return count
@@ -60,12 +62,12 @@ def timed(call):
     return time.monotonic() - start
 
 
-def mounted_and_read(upg_mount, image, point, options=()):
+def mounted_and_read(upg_mount, image, point, options=(), flags=0):
     """Seconds from the start of the daemon to the last byte."""
 
     def load():
         with programs.mounted(upg_mount, image, point, options):
-            ends.append(time.monotonic() if read_all(point) else None)
+            ends.append(time.monotonic() if read_all(point, flags) else None)
 
     ends, start = [], time.monotonic()
     load()
@@ -83,6 +85,7 @@ def measure(given, work):
     subjects = {
         "plain, fetched": lambda: timed(lambda: s3.fetch_all(os.environ, [shard.name for shard in plain])),
         "mount of the object": lambda: mounted_and_read(upg_mount, address, point),
+        "the same, O_DIRECT": lambda: mounted_and_read(upg_mount, address, point, flags=os.O_DIRECT),
         "mount, disk cache warm": lambda: mounted_and_read(upg_mount, address, point, disk),
         "mount of the local file": lambda: mounted_and_read(upg_mount, image, point),
     }
@@ -91,6 +94,7 @@ def measure(given, work):
         os.environ.update(environment)
         progress("writing objects")
         s3.put(environment, [image, *plain])
+        os.sync()  # or the disk has them to write while the first subjects are measured
         progress("filling the disk cache")
         subjects["mount, disk cache warm"]()
         for run in range(given.runs):

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from .files import Trouble
 from .programs import run
 
-KEY, SECRET, BUCKET = "S3RVER", "S3RVER", "models"
+# They open nothing but a server that is there for as long as a measurement.
+KEY, SECRET = f"GK{'7' * 24}", "7" * 64
+BUCKET, REGION = "models", "us-east-1"
 NAMESPACE, HERE, THERE, PORT = "upg-bench", "10.213.7.1", "10.213.7.2", 9000
 
 
@@ -26,6 +28,7 @@ def link(bytes_per_second):
         for command in (
             ["ip", "addr", "add", f"{HERE}/30", "dev", "upg0"],
             ["ip", "link", "set", "upg0", "up"],
+            [*inside, "ip", "link", "set", "lo", "up"],
             [*inside, "ip", "addr", "add", f"{THERE}/30", "dev", "upg1"],
             [*inside, "ip", "link", "set", "upg1", "up"],
             [*inside, "tc", "qdisc", "add", "dev", "upg1", "root", "tbf", "rate", f"{8 * bytes_per_second}bit"]
@@ -37,30 +40,53 @@ def link(bytes_per_second):
         run("ip", "netns", "delete", NAMESPACE)
 
 
+CONFIG = """\
+metadata_dir = "{root}/meta"
+data_dir = "{root}/data"
+db_engine = "lmdb"
+replication_factor = 1
+compression_level = "none"
+rpc_bind_addr = "127.0.0.1:3901"
+rpc_secret = "{secret}"
+
+[s3_api]
+api_bind_addr = "{address}:{port}"
+s3_region = "{region}"
+"""
+
+
 @contextmanager
 def server(program, root, inside):
-    """s3rver, which keeps objects as files; what clients need to know of it."""
+    """Garage, alone; what clients need to know of it."""
     program = shutil.which(program)
     if not program:
-        raise Trouble("no s3rver (npm install -g s3rver, or --server PATH)")
-    command = [*inside, program, "-d", root, "-a", THERE, "-p", PORT, "--silent", "--configure-bucket", BUCKET]
-    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        raise Trouble("no garage (cargo install garage --locked, or --server PATH)")
+    root.mkdir()
+    config = root / "garage.toml"
+    config.write_text(CONFIG.format(root=root, secret=SECRET, address=THERE, port=PORT, region=REGION))
+    command = [*inside, program, "-c", config, "server", "--single-node", "--default-bucket"]
+    defaults = {
+        "GARAGE_DEFAULT_ACCESS_KEY": KEY,
+        "GARAGE_DEFAULT_SECRET_KEY": SECRET,
+        "GARAGE_DEFAULT_BUCKET": BUCKET,
+    }
+    with open(root / "log", "wb") as log:
+        process = subprocess.Popen([str(c) for c in command], env=os.environ | defaults, stdout=log, stderr=log)
     try:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while True:
             try:
                 socket.create_connection((THERE, PORT), timeout=1).close()
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > end:
-                    raise Trouble("the S3 server does not answer") from None
+                    raise Trouble(f"the S3 server does not answer: {(root / 'log').read_text()}") from None
                 time.sleep(0.05)
-        endpoint = f"http://{THERE}:{PORT}"
         yield {
-            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ENDPOINT_URL": f"http://{THERE}:{PORT}",
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_REGION": "us-east-1",
+            "AWS_REGION": REGION,
         }
     finally:
         process.kill()
