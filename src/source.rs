@@ -3,6 +3,7 @@
 #[cfg(feature = "std")]
 mod local;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -22,6 +23,11 @@ pub trait ReadAt: Send + Sync {
 
     /// Fills `buffer` from `offset` on, or fails.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()>;
+
+    /// What would be read, without copying it: if it lies in memory, in one piece.
+    fn lend(&self, _range: Range<u64>) -> Option<Box<dyn AsRef<[u8]> + '_>> {
+        None
+    }
 
     /// These bytes will be read soon: fetch them if that can be done without waiting.
     fn will_need(&self, _range: Range<u64>) {}
@@ -71,6 +77,10 @@ impl<B: AsRef<[u8]>> Memory<B> {
     pub fn new(name: impl Into<String>, bytes: B) -> Memory<B> {
         Memory { name: name.into(), bytes }
     }
+
+    fn get(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        self.bytes.as_ref().get(usize::try_from(offset).ok()?..)?.get(..length)
+    }
 }
 
 impl<B: AsRef<[u8]> + Send + Sync> ReadAt for Memory<B> {
@@ -83,13 +93,16 @@ impl<B: AsRef<[u8]> + Send + Sync> ReadAt for Memory<B> {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        let bytes = self.bytes.as_ref();
-        let range = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)?.get(..buffer.len()));
-        let range = range.ok_or_else(|| {
-            let what = format!("{} bytes were to be read; there are {}", buffer.len(), bytes.len());
+        let range = self.get(offset, buffer.len()).ok_or_else(|| {
+            let what = format!("{} bytes were to be read; there are {}", buffer.len(), self.size());
             Error::truncated(&self.name, "memory", offset, what)
         })?;
         buffer.copy_from_slice(range);
         Ok(())
+    }
+
+    fn lend(&self, range: Range<u64>) -> Option<Box<dyn AsRef<[u8]> + '_>> {
+        let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+        Some(Box::new(self.get(range.start, length)?))
     }
 }

@@ -59,6 +59,11 @@ impl ReadAt for Concatenated {
         }
     }
 
+    fn lend(&self, range: Range<u64>) -> Option<Box<dyn AsRef<[u8]> + '_>> {
+        let (part, offset) = self.part(range.start)?;
+        part.lend(offset..offset + range.end.checked_sub(range.start)?)
+    }
+
     fn will_need(&self, range: Range<u64>) {
         self.for_parts_of(range, |part, range| part.will_need(range));
     }

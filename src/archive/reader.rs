@@ -252,8 +252,12 @@ impl Archive {
         at: impl Fn(Defect) -> Error,
         then: impl FnOnce(&[u8]) -> Result<T, Defect>,
     ) -> Result<T> {
+        let length = record.length as usize;
+        if let Some(stored) = self.source.lend(record.offset..record.offset + u64::from(record.length)) {
+            let stored = (*stored).as_ref();
+            return check(stored, record).and_then(|()| then(stored)).map_err(at);
+        }
         with_buffer(|stored| {
-            let length = record.length as usize;
             // A thread keeps this for good: no more than it needs.
             stored.try_reserve_exact(length.saturating_sub(stored.len())).map_err(Error::no_memory)?;
             stored.resize(length, 0);

@@ -233,6 +233,25 @@ impl ReadAt for ObjectFile {
         Ok(())
     }
 
+    fn lend(&self, range: Range<u64>) -> Option<Box<dyn AsRef<[u8]> + '_>> {
+        let unit = range.start / UNIT;
+        let within = |at: u64| at.checked_sub(unit * UNIT).map(|at| at as usize);
+        let (from, to) = (within(range.start)?, within(range.end)?);
+        // Who is not guided has to be seen reading on. What lies in two units has to be put together.
+        if !self.guided.load(Relaxed) || to > UNIT as usize {
+            return None;
+        }
+        let units = &self.shared.units;
+        let bytes = match units.find(unit) {
+            Found::Here(bytes) => bytes,
+            // What went wrong will be met again by whoever reads.
+            Found::Flying(flight) => self.wait(unit, &flight).ok()?,
+            Found::Failed(_) | Found::Nothing => return None,
+        };
+        units.was_read(unit);
+        (from <= to && to <= bytes.len()).then(|| Box::new(bytes.slice(from..to)) as _)
+    }
+
     fn will_need(&self, range: Range<u64>) {
         self.guided.store(true, Relaxed);
         let end = range.end.min(self.size());

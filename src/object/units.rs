@@ -13,7 +13,7 @@ use super::failure::Failure;
 /// Most units that are kept or on their way, but for those that somebody waits for.
 const MOST: usize = 256;
 /// Most that are kept when they were read, if they can be had again from the disk.
-const MOST_READ_IF_CHEAP: usize = 32;
+const MOST_READ_IF_CHEAP: usize = 8;
 /// Most that were fetched or asked for and that nobody has read yet: beyond it nothing is fetched ahead.
 const MOST_UNREAD: usize = 192;
 /// Who has not read what came so long ago is not coming, if there is no room for others.
