@@ -46,13 +46,16 @@ pub fn inherited_descriptors() -> Vec<RawFd> {
 pub fn wait_for_one_thread() -> Result<()> {
     for _ in 0..ENDING.as_millis() {
         // What cannot be counted is taken for one.
-        if fs::read_dir("/proc/self/task").map_or(1, Iterator::count) == 1 {
+        if fs::read_dir("/proc/self/task").map_or(1, Iterator::count) <= MOST {
             return Ok(());
         }
         thread::sleep(Duration::from_millis(1));
     }
     Err(Error::Invalid("threads that were to end do not: a look-up of a name, or a disk, hangs".into()))
 }
+
+/// This one. ThreadSanitizer has another of its own (scripts/race.sh).
+const MOST: usize = if option_env!("UPG_TSAN").is_some() { 2 } else { 1 };
 
 /// How long they may take.
 const ENDING: Duration = Duration::from_secs(10);
