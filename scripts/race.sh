@@ -62,6 +62,7 @@ tsan() {
     local build=(cargo +nightly test --release --locked -Zbuild-std --target "$host" --lib --test suite)
     "${build[@]}" --no-run
 
+    need_packages llvm-symbolizer=llvm
     rm -rf "$target/reports"
     mkdir -p "$target/reports"
     # One thread of fuser's is never joined (mount/session). A daemon forks before it has threads.
@@ -70,6 +71,11 @@ tsan() {
     # tokio registers connections with a copy of the descriptor of epoll that it waits with. The kernel
     # orders the two; the sanitizer does not know that they are one.
     echo race:tokio::runtime::io::driver >"$target/suppressions"
+    # To know what to suppress, it starts a program that must not keep a test's pipe open.
+    local symbolizer=$target/llvm-symbolizer
+    printf '#!/bin/sh\nexec %q "$@" 2>/dev/null\n' "$(command -v llvm-symbolizer)" >"$symbolizer"
+    chmod +x "$symbolizer"
+    TSAN_OPTIONS+=" external_symbolizer_path=$symbolizer"
     "${build[@]}" -- cache:: readahead:: decoded:: convert:: bench:: object:: || status=1
 
     local python=${PYTHON-} ignored=()
