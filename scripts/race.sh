@@ -34,7 +34,8 @@ left_out=(
 # has a file of the sanitizer's (makes_no_file).
 cannot='not (signal or terminated or two_mounts or allow_other or mounting_over or mount_again'
 cannot+=' or leave_nothing or nobody_reads_the_log or terminal_that_goes or damage_is_named_by_the_file'
-cannot+=' or what_unmounting_takes or who_can_read_the_image or throws_out or makes_no_file)'
+cannot+=' or what_unmounting_takes or who_can_read_the_image or throws_out or makes_no_file'
+cannot+=' or ends_while_readers_wait or mount_has_gone or systemd_is_told or to_standard_error)'
 
 schedules() {
     # As part of the workspace, so that nothing is built that scripts/test.sh has not built.
