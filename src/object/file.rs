@@ -167,6 +167,11 @@ impl Claimed {
             return;
         }
         let _turn = turn(&shared.requests, later).await;
+        // Or who comes to need one of these would wait as long again.
+        if let Some(failure) = shared.units.is_late().filter(|_| later) {
+            self.units.by_ref().for_each(|unit| shared.units.arrived(unit, Err(failure.clone())));
+            return;
+        }
         let run = self.units.clone();
         let deliver = |unit, outcome| {
             self.units.start = unit + 1;

@@ -121,6 +121,13 @@ impl Units {
         runs
     }
 
+    /// That the server did not answer a moment ago, if so.
+    pub fn is_late(&self) -> Option<Failure> {
+        let mut state = self.lock();
+        state.forget_failures();
+        state.late.as_ref().map(|(_, failure)| failure.clone())
+    }
+
     /// Units that came, ever: whether anything comes.
     pub fn arrivals(&self) -> u64 {
         self.lock().arrivals
