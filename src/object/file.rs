@@ -6,28 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use object_store::ObjectStore;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::address::Address;
 use super::buffers::Buffers;
+use super::claimed::{Claimed, Shared};
 use super::client::Client;
 use super::counters::Counters;
-use super::disk::{DiskCache, KeptObject};
+use super::disk::DiskCache;
 use super::failure::Failure;
-use super::fetch::{Fetcher, Mark, Version};
+use super::fetch::{Fetcher, Mark};
 use super::sequences::Sequences;
 use super::units::{Flight, Found, RUN, Units};
 use super::{Access, UNIT};
 use crate::error::{Error, Result};
 use crate::source::ReadAt;
 
-/// Requests for what will be needed later that are under way at once.
-const REQUESTS_AHEAD: usize = 16;
-/// The same from the disk.
-const READS_AHEAD: usize = 4;
-/// Units that wait at once to be written to the disk.
-const WRITES: usize = 32;
 /// How often a unit is looked for that was there and then was not.
 const TURNS: usize = 10;
 
@@ -39,20 +32,6 @@ pub struct ObjectFile {
     guided: AtomicBool,
     only_what_is_asked: AtomicBool,
     sequences: Mutex<Sequences>,
-}
-
-/// What the runtime's threads need of it.
-struct Shared {
-    fetcher: Fetcher,
-    version: Version,
-    units: Units,
-    disk: Option<KeptObject>,
-    /// For those that nobody waits for yet.
-    requests: Semaphore,
-    /// The same from the disk.
-    reads: Semaphore,
-    /// Units that are being written to the disk.
-    writes: Arc<Semaphore>,
 }
 
 impl ObjectFile {
@@ -77,9 +56,7 @@ impl ObjectFile {
         let units = Units::new(disk.is_some());
         units.claim([0], false);
         units.arrived(0, Ok(first));
-        let (requests, reads) = (Semaphore::new(REQUESTS_AHEAD), Semaphore::new(READS_AHEAD));
-        let writes = Arc::new(Semaphore::new(WRITES));
-        let shared = Arc::new(Shared { fetcher, version, units, disk, requests, reads, writes });
+        let shared = Arc::new(Shared::new(fetcher, version, units, disk));
         Ok(ObjectFile {
             shared,
             client,
@@ -93,7 +70,7 @@ impl ObjectFile {
     fn fetch(&self, units: impl IntoIterator<Item = u64>, later: bool) {
         for run in self.shared.units.claim(units, later) {
             for (units, on_disk) in self.shared.by_place(run) {
-                let claimed = Claimed { shared: self.shared.clone(), units };
+                let claimed = Claimed::new(self.shared.clone(), units);
                 // Whoever waits is told that nothing comes.
                 if let Err(error) = self.client.spawn(|store| claimed.fetch(store, later, on_disk)) {
                     tracing::warn!("{error}");
@@ -143,65 +120,6 @@ impl ObjectFile {
                 units.was_late(unit, &failure);
                 return Err(failure);
             }
-        }
-    }
-}
-
-/// Units that were claimed, and of which nothing is known yet.
-struct Claimed {
-    shared: Arc<Shared>,
-    units: Range<u64>,
-}
-
-impl Claimed {
-    /// Has them read from the disk, if they are there, or else fetched.
-    async fn fetch(mut self, store: Arc<dyn ObjectStore>, later: bool, on_disk: bool) {
-        let shared = self.shared.clone();
-        // What lies on the disk does not wait for requests, which may stand still.
-        if on_disk {
-            let _turn = turn(&shared.reads, later).await;
-            let Ok(rest) = tokio::task::spawn_blocking(|| self.read_from_disk()).await else { return };
-            self = rest;
-        }
-        if self.units.is_empty() {
-            return;
-        }
-        let _turn = turn(&shared.requests, later).await;
-        // Or who comes to need one of these would wait as long again.
-        if let Some(failure) = shared.units.is_late().filter(|_| later) {
-            self.units.by_ref().for_each(|unit| shared.units.arrived(unit, Err(failure.clone())));
-            return;
-        }
-        let run = self.units.clone();
-        let deliver = |unit, outcome| {
-            self.units.start = unit + 1;
-            shared.deliver(unit, outcome);
-        };
-        shared.fetcher.run(store, &shared.version, run, deliver).await;
-    }
-
-    /// Those that remain begin with one that is damaged, or gone.
-    fn read_from_disk(mut self) -> Claimed {
-        while let (false, Some(disk)) = (self.units.is_empty(), &self.shared.disk) {
-            let Some(bytes) = disk.read_whole(self.units.start) else { break };
-            self.shared.units.found(self.units.start, bytes);
-            self.units.start += 1;
-        }
-        self
-    }
-}
-
-/// Among those that nobody waits for yet.
-async fn turn(turns: &Semaphore, later: bool) -> Option<SemaphorePermit<'_>> {
-    // Never closed.
-    if later { turns.acquire().await.ok() } else { None }
-}
-
-/// Whatever became of the task, those who wait are told.
-impl Drop for Claimed {
-    fn drop(&mut self) {
-        for unit in self.units.clone() {
-            self.shared.units.arrived(unit, Err(Failure::Passing("fetching it was given up".into())));
         }
     }
 }
@@ -282,36 +200,5 @@ impl ReadAt for ObjectFile {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         self.shared.fetcher.counters.all().to_vec()
-    }
-}
-
-impl Shared {
-    /// Cuts a run where the disk begins or ceases to have its units; says for each part whether it has.
-    fn by_place(&self, run: Range<u64>) -> Vec<(Range<u64>, bool)> {
-        let mut parts: Vec<(Range<u64>, bool)> = Vec::new();
-        for unit in run {
-            let on_disk = self.disk.as_ref().is_some_and(|disk| disk.has(unit));
-            match parts.last_mut() {
-                Some((part, same)) if *same == on_disk => part.end = unit + 1,
-                _ => parts.push((unit..unit + 1, on_disk)),
-            }
-        }
-        parts
-    }
-
-    fn deliver(self: &Arc<Self>, unit: u64, outcome: Result<Bytes, Failure>) {
-        let kept = outcome.as_ref().ok().filter(|_| self.disk.is_some()).cloned();
-        self.units.arrived(unit, outcome);
-        // A disk that is slower than the network does not get everything.
-        let turn = self.writes.clone().try_acquire_owned();
-        if let (Some(bytes), Ok(turn)) = (kept, turn) {
-            let shared = self.clone();
-            tokio::task::spawn_blocking(move || {
-                if let Some(disk) = &shared.disk {
-                    disk.put(unit, &bytes);
-                }
-                drop(turn);
-            });
-        }
     }
 }

@@ -12,6 +12,8 @@ mod address;
 #[cfg(feature = "object-store")]
 mod buffers;
 #[cfg(feature = "object-store")]
+mod claimed;
+#[cfg(feature = "object-store")]
 mod client;
 #[cfg(feature = "object-store")]
 mod counters;

@@ -78,6 +78,8 @@ fn whoever_waits_is_told() {
     // Whoever asks next does not wait as long again.
     units.was_late(1, &Failure::Late(String::new()));
     assert!([1, 9].into_iter().all(|unit| matches!(units.find(unit), Found::Failed(Failure::Late(_)))));
+    assert!(matches!(units.is_late(), Some(Failure::Late(_))));
     units.arrived(1, Ok(unit(1)));
+    assert!(units.is_late().is_none());
     assert!(matches!(units.find(9), Found::Nothing));
 }
