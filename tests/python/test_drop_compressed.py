@@ -12,19 +12,20 @@ from support.residence import resident_pages, share
 
 @pytest.fixture(params=("lossless", "lossy"))
 def image(request, mixed, tmp_path):
-    """A converted model whose pages are all in memory, and can leave it."""
+    """A converted model whose pages are in memory, and can leave it."""
     image = request.getfixturevalue(f"mixed_{request.param}").path
     drop_page_cache(image)
     require(share(image) < 0.1, "a file system that keeps its pages (tmpfs)")
     image.read_bytes()
-    assert share(image) == 1
+    # Not all of them: the kernel may take single pages back at any time.
+    assert share(image) > 0.95
     return image
 
 
 def test_pages_stay_unless_asked(image, mixed, mount):
     with mount(image) as root:
         (root / mixed.name).read_bytes()
-        assert share(image) == 1
+        assert share(image) > 0.95
 
 
 def test_pages_of_decoded_blocks_go(image, mixed, mount):
