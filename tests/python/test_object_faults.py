@@ -171,6 +171,26 @@ def test_a_flipped_bit_is_never_served(behind, content):
 
 
 @pytest.mark.parametrize("disk", [False, True])
+def test_what_came_damaged_is_fetched_again(behind, content, tmp_path, disk):
+    """Also by who finds it in the disk cache, where it has a checksum of its own, which fits."""
+    flipped = []
+
+    def decide(_, request):
+        start, end = map(int, (request.headers.get("Range") or "bytes=0-0").split("=")[1].split("-"))
+        if end + 1 - start < 4 << 20:
+            return Fault()
+        flipped.append(start)
+        return Fault(flip=True)
+
+    options = ["--disk-cache", tmp_path / "cache", "--disk-cache-size", "1GiB"] if disk else []
+    with behind(decide, *options) as mount:
+        assert mount.read() == content
+    assert flipped
+    with behind(lambda *_: Fault(), *options) as mount:
+        assert mount.read() == content
+
+
+@pytest.mark.parametrize("disk", [False, True])
 def test_a_replaced_object_is_an_error_and_no_mixture(s3, behind, image, model, content, tmp_path, disk):
     """The other one has the same size, blocks in the same places, and other bytes."""
     other = tmp_path / "other"
