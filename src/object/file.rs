@@ -77,9 +77,10 @@ impl ObjectFile {
         }
     }
 
-    /// Those that are not on the disk.
-    fn missing(&self, units: Range<u64>) -> impl Iterator<Item = u64> {
-        units.filter(|&unit| self.shared.disk.as_ref().is_none_or(|disk| !disk.has(unit)))
+    /// Those that are neither in memory nor on their way: on the disk, and nowhere.
+    fn absent(&self, units: Range<u64>) -> (Vec<u64>, Vec<u64>) {
+        let absent = self.shared.units.absent(units);
+        absent.into_iter().partition(|&unit| self.shared.disk.as_ref().is_some_and(|disk| disk.has(unit)))
     }
 
     /// Fills the buffer. `checks`: whether the reader knows what is damaged.
@@ -92,7 +93,8 @@ impl ObjectFile {
         let units = units_of(offset..end);
         if !self.guided.load(Relaxed) && !self.only_what_is_asked.load(Relaxed) {
             let ahead = self.sequences.lock().unwrap_or_else(PoisonError::into_inner).read(&units);
-            self.fetch(self.missing(ahead.start..ahead.end.min(self.shared.version.units())), true);
+            let (_, missing) = self.absent(ahead.start..ahead.end.min(self.shared.version.units()));
+            self.fetch(missing, true);
         }
         let mut rest = buffer;
         for unit in units.clone() {
@@ -117,7 +119,8 @@ impl ObjectFile {
                 Found::Failed(_) | Found::Nothing if self.read_from_disk(unit, within, out, checks) => return Ok(()),
                 Found::Failed(failure) => return Err(failure),
                 Found::Nothing => {
-                    self.fetch(std::iter::once(unit).chain(self.missing(unit + 1..units.end)), false);
+                    let (_, others) = self.absent(unit + 1..units.end);
+                    self.fetch(std::iter::once(unit).chain(others), false);
                     continue;
                 }
             };
@@ -216,12 +219,13 @@ impl ReadAt for ObjectFile {
             return;
         }
         let units = units_of(range.start..end);
-        if let Some(disk) = &self.shared.disk {
-            units.clone().for_each(|unit| disk.will_need(unit, range.start..end));
-        }
         // It comes in small steps, and a request is to be for more than one.
         let ahead = units.end.next_multiple_of(RUN).min(self.shared.version.units());
-        self.fetch(self.missing(units.start..ahead), true);
+        let (on_disk, missing) = self.absent(units.start..ahead);
+        if let Some(disk) = &self.shared.disk {
+            on_disk.into_iter().for_each(|unit| disk.will_need(unit, range.start..end));
+        }
+        self.fetch(missing, true);
     }
 
     fn fetch_no_more_than_asked(&self) {

@@ -20,8 +20,9 @@ const MOST_UNREAD: usize = 192;
 const GIVEN_UP: Duration = Duration::from_secs(5);
 /// Most that are asked for at once.
 pub const RUN: u64 = 4;
-/// Who asks for what has just failed, or a server that has just not answered, is told so at once. A reader's one question can become several: the
-/// kernel asks for less when it is refused, and what is decoded ahead is decoded again.
+/// Who asks for what has just failed, or a server that has just not answered, is told so at once. A
+/// reader's one question can become several: the kernel asks for less when it is refused, and what is
+/// decoded ahead is decoded again.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
 /// How often one unit is fetched anew because it was wrong; several readers of it count each.
@@ -105,6 +106,12 @@ impl Units {
             return Found::Flying(flight.clone());
         }
         state.late.as_ref().map_or(Found::Nothing, |(_, failure)| Found::Failed(failure.clone()))
+    }
+
+    /// Those of which nothing is known.
+    pub fn absent(&self, units: Range<u64>) -> Vec<u64> {
+        let state = self.lock();
+        units.filter(|&unit| !state.has(unit)).collect()
     }
 
     /// Takes those that are neither here nor on their way, for the caller to fetch, in runs of

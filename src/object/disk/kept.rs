@@ -105,7 +105,10 @@ impl KeptObject {
         let bytes = self.version.bytes_of(unit);
         let (from, to) = (range.start.max(bytes.start), range.end.min(bytes.end));
         // A length of 0 would mean everything.
-        if let (true, true, Ok(file)) = (from < to, self.has(unit), self.file(unit)) {
+        if from >= to {
+            return;
+        }
+        if let Ok(file) = self.file(unit) {
             let within = (from - bytes.start) as i64;
             // Nothing depends on its being taken.
             let _ = posix_fadvise(&*file, within, (to - from) as i64, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
