@@ -24,6 +24,13 @@ pub trait ReadAt: Send + Sync {
     /// Fills `buffer` from `offset` on, or fails.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()>;
 
+    /// The same for who knows the bytes' checksum, and whether it fits what came: damage on the way here
+    /// is mended where it can be, by fetching them anew.
+    fn read_right_at(&self, buffer: &mut [u8], offset: u64, is_right: &dyn Fn(&[u8]) -> bool) -> Result<bool> {
+        self.read_exact_at(buffer, offset)?;
+        Ok(is_right(buffer))
+    }
+
     /// What would be read, without copying it: if it lies in memory, in one piece.
     fn lend(&self, _range: Range<u64>) -> Option<Box<dyn AsRef<[u8]> + '_>> {
         None

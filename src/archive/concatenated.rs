@@ -32,6 +32,10 @@ impl Concatenated {
         Some((&**part, offset - start))
     }
 
+    fn nothing_at(&self, offset: u64) -> Error {
+        Error::truncated(&self.name, "file", offset, "there is nothing")
+    }
+
     fn for_parts_of(&self, range: Range<u64>, each: impl Fn(&dyn ReadAt, Range<u64>)) {
         for (start, part) in &self.parts {
             let within = range.start.max(*start)..range.end.min(start + part.size());
@@ -55,7 +59,14 @@ impl ReadAt for Concatenated {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         match self.part(offset) {
             Some((part, offset)) => part.read_exact_at(buffer, offset),
-            None => Err(Error::truncated(&self.name, "file", offset, "there is nothing")),
+            None => Err(self.nothing_at(offset)),
+        }
+    }
+
+    fn read_right_at(&self, buffer: &mut [u8], offset: u64, is_right: &dyn Fn(&[u8]) -> bool) -> Result<bool> {
+        match self.part(offset) {
+            Some((part, offset)) => part.read_right_at(buffer, offset, is_right),
+            None => Err(self.nothing_at(offset)),
         }
     }
 

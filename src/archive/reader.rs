@@ -216,8 +216,7 @@ impl Archive {
                 if u64::from(record.length) != out.len() as u64 {
                     return Err(at(Defect("stored bytes of a wrong length")));
                 }
-                self.source.read_exact_at(out, record.offset)?;
-                check(out, &record).map_err(at)
+                self.read_stored_at(&record, out)?.map_err(at)
             }
             (BlockMode::Coded, Codec::Zstd) => self.with_stored(&record, at, |stored| frame::decode(stored, out)),
             (BlockMode::Coded, Codec::Symbols(params)) => {
@@ -255,15 +254,23 @@ impl Archive {
         let length = record.length as usize;
         if let Some(stored) = self.source.lend(record.offset..record.offset + u64::from(record.length)) {
             let stored = (*stored).as_ref();
-            return check(stored, record).and_then(|()| then(stored)).map_err(at);
+            // If not, reading them may give others.
+            if is_right(stored, record) {
+                return then(stored).map_err(at);
+            }
         }
         with_buffer(|stored| {
             // A thread keeps this for good: no more than it needs.
             stored.try_reserve_exact(length.saturating_sub(stored.len())).map_err(Error::no_memory)?;
             stored.resize(length, 0);
-            self.source.read_exact_at(stored, record.offset)?;
-            check(stored, record).and_then(|()| then(stored)).map_err(at)
+            self.read_stored_at(record, stored)?.and_then(|()| then(stored)).map_err(at)
         })
+    }
+
+    /// Reads stored bytes, and says whether they are damaged.
+    fn read_stored_at(&self, record: &BlockRecord, out: &mut [u8]) -> Result<Result<(), Defect>> {
+        let right = self.source.read_right_at(out, record.offset, &|stored| is_right(stored, record))?;
+        Ok(if right { Ok(()) } else { Err(Defect("checksum mismatch")) })
     }
 
     pub(super) fn side(&self, id: ArrayId) -> Result<Cow<'_, Side>> {
@@ -306,9 +313,6 @@ impl Archive {
     }
 }
 
-fn check(stored: &[u8], record: &BlockRecord) -> Result<(), Defect> {
-    if xxh3_64(stored) != record.checksum {
-        return Err(Defect("checksum mismatch"));
-    }
-    Ok(())
+fn is_right(stored: &[u8], record: &BlockRecord) -> bool {
+    xxh3_64(stored) == record.checksum
 }

@@ -7,7 +7,6 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use fuser::{
     LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen, ReplyStatfs,
     ReplyXattr, Request,
 };
+use signal_hook::iterator::Handle;
 
 use super::errno::errno;
 use super::options::MountOptions;
@@ -45,22 +45,27 @@ pub struct Adapter {
     null: Option<Vec<u8>>,
     /// /dev/fuse, once there is a session.
     device: Arc<OnceLock<OwnedFd>>,
-    /// Hangs up when fuser lets go of the file system.
-    _alive: Sender<()>,
+    /// Where somebody waits for signals, until fuser lets go of the file system.
+    signals: Handle,
+}
+
+impl Drop for Adapter {
+    fn drop(&mut self) {
+        self.signals.close();
+    }
 }
 
 impl Adapter {
-    /// The receiver of `alive` hears when the session is over; `device` is to be /dev/fuse
-    /// before that begins.
+    /// `signals` is closed when the session is over; `device` is to be /dev/fuse before that begins.
     pub fn new(
         vfs: Arc<Vfs>,
         owners: Owners,
         options: &MountOptions,
         device: Arc<OnceLock<OwnedFd>>,
-        alive: Sender<()>,
+        signals: Handle,
     ) -> Adapter {
         let null = options.null.then(|| vec![0; LARGEST_READ]);
-        Adapter { vfs, owners, refuse_direct: options.refuse_direct, null, device, _alive: alive }
+        Adapter { vfs, owners, refuse_direct: options.refuse_direct, null, device, signals }
     }
 
     fn attr(&self, a: &Attributes) -> FileAttr {

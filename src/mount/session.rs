@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 
 use fuser::Session;
@@ -52,24 +51,18 @@ pub fn serve(archive: Archive, owners: Owners, options: &MountOptions, ready: im
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
     // A log file beyond the limit (ulimit -f) is no reason to end.
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(failed)?;
-    let (alive, over) = channel();
     let device = Arc::new(OnceLock::new());
-    let adapter = Adapter::new(vfs.clone(), owners, options, device.clone(), alive);
+    let adapter = Adapter::new(vfs.clone(), owners, options, device.clone(), signals.handle());
     let session = Session::new(adapter, mountpoint, &options.config()).map_err(failed)?;
     let duplicate = || session.as_fd().try_clone_to_owned().map_err(failed);
     let connection = duplicate()?;
     let _ = device.set(duplicate()?);
-    let mount = Arc::new(OwnMount::new(mountpoint, connection)?);
+    let mount = OwnMount::new(mountpoint, connection)?;
     vfs.set_kernel_readahead(kernel_readahead::set(&mount.device(), options.kernel_readahead));
     let notifier = session.notifier();
     // fuser 0.18 unmounts by path when its `Mount` is dropped, even if the mount is
     // gone and another has taken its place: it must never be dropped.
     std::mem::forget(session.spawn().map_err(failed)?);
-    let for_signals = mount.clone();
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || unmount_on(signals, &for_signals))
-        .map_err(failed)?;
     if let Some(endpoint) = &options.metrics {
         endpoint.serve(vfs.clone(), mountpoint, &mount.device())?;
     }
@@ -80,8 +73,7 @@ pub fn serve(archive: Archive, owners: Owners, options: &MountOptions, ready: im
         }
     }
     ready();
-    // Nothing is ever sent; the channel ends with the session.
-    let _ = over.recv();
+    unmount_on(signals, &mount);
     if mount.detach()?.is_some() {
         return Err(Error::Invalid(format!("{}: the connection to the kernel broke", mountpoint.display())));
     }
@@ -96,6 +88,7 @@ fn watchdog(program: &Path, mount: &OwnMount) -> Result<Watchdog> {
     Watchdog::start(program, connection)
 }
 
+/// Until the session is over.
 fn unmount_on(mut signals: Signals, mount: &OwnMount) {
     let mut detached = false;
     for signal in signals.forever() {

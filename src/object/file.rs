@@ -12,7 +12,7 @@ use super::buffers::Buffers;
 use super::claimed::{Claimed, Shared};
 use super::client::Client;
 use super::counters::Counters;
-use super::disk::DiskCache;
+use super::disk::{DiskCache, KeptObject};
 use super::failure::Failure;
 use super::fetch::{Fetcher, Mark};
 use super::sequences::Sequences;
@@ -52,7 +52,7 @@ impl ObjectFile {
         if access.disk_cache.is_some() && (cache.is_none() || version.mark.is_none()) {
             tracing::warn!("{name}: not kept on the disk, as its server does not tell versions apart");
         }
-        let disk = cache.and_then(|cache| cache.object(&identity, &version, counters, buffers));
+        let disk = cache.and_then(|cache| KeptObject::new(cache, &identity, &version, counters, buffers));
         let units = Units::new(disk.is_some());
         units.claim([0], false);
         units.arrived(0, Ok(first));
@@ -69,34 +69,58 @@ impl ObjectFile {
     /// Has units fetched that are not here; `later`: nobody waits for them yet.
     fn fetch(&self, units: impl IntoIterator<Item = u64>, later: bool) {
         for run in self.shared.units.claim(units, later) {
-            for (units, on_disk) in self.shared.by_place(run) {
-                let claimed = Claimed::new(self.shared.clone(), units);
-                // Whoever waits is told that nothing comes.
-                if let Err(error) = self.client.spawn(|store| claimed.fetch(store, later, on_disk)) {
-                    tracing::warn!("{error}");
-                }
+            let claimed = Claimed::new(self.shared.clone(), run);
+            // Whoever waits is told that nothing comes.
+            if let Err(error) = self.client.spawn(|store| claimed.fetch(store, later)) {
+                tracing::warn!("{error}");
             }
         }
     }
 
+    /// Those that are neither in memory nor on their way: on the disk, and nowhere.
+    fn absent(&self, units: Range<u64>) -> (Vec<u64>, Vec<u64>) {
+        let absent = self.shared.units.absent(units);
+        absent.into_iter().partition(|&unit| self.shared.disk.as_ref().is_some_and(|disk| disk.has(unit)))
+    }
+
+    /// Fills the buffer. `checks`: whether the reader knows what is damaged.
+    fn read(&self, buffer: &mut [u8], offset: u64, checks: bool) -> Result<()> {
+        let end = offset.checked_add(buffer.len() as u64).filter(|&end| end <= self.size());
+        let end = end.ok_or_else(|| {
+            let what = format!("{} bytes were to be read; the object has {}", buffer.len(), self.size());
+            Error::truncated(self.name(), "object", offset, what)
+        })?;
+        let units = units_of(offset..end);
+        if !self.guided.load(Relaxed) && !self.only_what_is_asked.load(Relaxed) {
+            let ahead = self.sequences.lock().unwrap_or_else(PoisonError::into_inner).read(&units);
+            let (_, missing) = self.absent(ahead.start..ahead.end.min(self.shared.version.units()));
+            self.fetch(missing, true);
+        }
+        let mut rest = buffer;
+        for unit in units.clone() {
+            let bytes = self.shared.version.bytes_of(unit);
+            let (from, to) = (offset.max(bytes.start), end.min(bytes.end));
+            let (part, behind) = rest.split_at_mut((to - from) as usize);
+            let read = self.read_unit(unit..units.end, (from - bytes.start) as usize, part, checks);
+            read.map_err(|failure| failure.of(self.name()))?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
     /// Reads from the first of some units what is wanted of it; all of them are wanted.
-    fn read(&self, units: Range<u64>, within: usize, out: &mut [u8]) -> Result<(), Failure> {
+    fn read_unit(&self, units: Range<u64>, within: usize, out: &mut [u8], checks: bool) -> Result<(), Failure> {
         let (shared, unit) = (&self.shared, units.start);
-        let disk = shared.disk.as_ref();
         for _ in 0..TURNS {
             let bytes = match shared.units.find(unit) {
                 Found::Here(bytes) => bytes,
                 Found::Flying(flight) => self.wait(unit, &flight)?,
-                // That a server is away does not matter for what lies here.
-                Found::Failed(failure) if disk.is_none_or(|disk| !disk.read(unit, within, out)) => return Err(failure),
-                Found::Failed(_) => return Ok(()),
-                // Of what is read in no order no more is read than what is wanted.
-                Found::Nothing if disk.is_some_and(|disk| disk.is_checked(unit) && disk.read(unit, within, out)) => {
-                    return Ok(());
-                }
+                // Also if its server is away.
+                Found::Failed(_) | Found::Nothing if self.read_from_disk(unit, within, out, checks) => return Ok(()),
+                Found::Failed(failure) => return Err(failure),
                 Found::Nothing => {
-                    let others = (unit + 1..units.end).filter(|&other| disk.is_none_or(|disk| !disk.has(other)));
-                    self.fetch(std::iter::once(unit).chain(others).collect::<Vec<_>>(), false);
+                    let (_, others) = self.absent(unit + 1..units.end);
+                    self.fetch(std::iter::once(unit).chain(others), false);
                     continue;
                 }
             };
@@ -105,6 +129,27 @@ impl ObjectFile {
             return Ok(());
         }
         Err(Failure::Passing("what was fetched was gone before it was read".into()))
+    }
+
+    fn read_from_disk(&self, unit: u64, within: usize, out: &mut [u8], checks: bool) -> bool {
+        let Some(disk) = &self.shared.disk else { return false };
+        if checks {
+            return disk.read(unit, within, out);
+        }
+        let bytes = disk.read_whole(unit);
+        bytes.inspect(|bytes| out.copy_from_slice(&bytes[within..][..out.len()])).is_some()
+    }
+
+    /// Has units fetched anew by whoever reads them next. False if none will be.
+    fn forget(&self, units: Range<u64>) -> bool {
+        let forgotten = units.filter(|&unit| {
+            let forgotten = self.shared.units.forget(unit);
+            if let (true, Some(disk)) = (forgotten, &self.shared.disk) {
+                disk.forget(unit);
+            }
+            forgotten
+        });
+        forgotten.count() > 0
     }
 
     /// Waits for a unit that is on its way, for as long as anything comes.
@@ -134,26 +179,18 @@ impl ReadAt for ObjectFile {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        let end = offset.checked_add(buffer.len() as u64).filter(|&end| end <= self.size());
-        let end = end.ok_or_else(|| {
-            let what = format!("{} bytes were to be read; the object has {}", buffer.len(), self.size());
-            Error::truncated(self.name(), "object", offset, what)
-        })?;
-        let units = offset / UNIT..end.div_ceil(UNIT);
-        if !self.guided.load(Relaxed) && !self.only_what_is_asked.load(Relaxed) {
-            let ahead = self.sequences.lock().unwrap_or_else(PoisonError::into_inner).read(&units);
-            self.fetch(ahead.start..ahead.end.min(self.shared.version.units()), true);
+        self.read(buffer, offset, false)
+    }
+
+    fn read_right_at(&self, buffer: &mut [u8], offset: u64, is_right: &dyn Fn(&[u8]) -> bool) -> Result<bool> {
+        self.read(buffer, offset, true)?;
+        let range = offset..offset + buffer.len() as u64;
+        if is_right(buffer) || !self.forget(units_of(range.clone())) {
+            return Ok(is_right(buffer));
         }
-        let mut rest = buffer;
-        for unit in units.clone() {
-            let bytes = self.shared.version.bytes_of(unit);
-            let (from, to) = (offset.max(bytes.start), end.min(bytes.end));
-            let (part, behind) = rest.split_at_mut((to - from) as usize);
-            let read = self.read(unit..units.end, (from - bytes.start) as usize, part);
-            read.map_err(|failure| failure.of(self.name()))?;
-            rest = behind;
-        }
-        Ok(())
+        tracing::warn!("{}: bytes {range:?} came here damaged; they are fetched again", self.name());
+        self.read(buffer, offset, true)?;
+        Ok(is_right(buffer))
     }
 
     fn lend(&self, range: Range<u64>) -> Option<Box<dyn AsRef<[u8]> + '_>> {
@@ -178,11 +215,17 @@ impl ReadAt for ObjectFile {
     fn will_need(&self, range: Range<u64>) {
         self.guided.store(true, Relaxed);
         let end = range.end.min(self.size());
-        if range.start < end {
-            // It comes in small steps, and a request is to be for more than one.
-            let ahead = end.div_ceil(UNIT).next_multiple_of(RUN);
-            self.fetch(range.start / UNIT..ahead.min(self.shared.version.units()), true);
+        if range.start >= end {
+            return;
         }
+        let units = units_of(range.start..end);
+        // It comes in small steps, and a request is to be for more than one.
+        let ahead = units.end.next_multiple_of(RUN).min(self.shared.version.units());
+        let (on_disk, missing) = self.absent(units.start..ahead);
+        if let Some(disk) = &self.shared.disk {
+            on_disk.into_iter().for_each(|unit| disk.will_need(unit, range.start..end));
+        }
+        self.fetch(missing, true);
     }
 
     fn fetch_no_more_than_asked(&self) {
@@ -201,4 +244,8 @@ impl ReadAt for ObjectFile {
     fn counters(&self) -> Vec<(&'static str, u64)> {
         self.shared.fetcher.counters.all().to_vec()
     }
+}
+
+fn units_of(range: Range<u64>) -> Range<u64> {
+    range.start / UNIT..range.end.div_ceil(UNIT)
 }

@@ -20,9 +20,13 @@ const MOST_UNREAD: usize = 192;
 const GIVEN_UP: Duration = Duration::from_secs(5);
 /// Most that are asked for at once.
 pub const RUN: u64 = 4;
-/// Who asks for what has just failed, or a server that has just not answered, is told so at once. A reader's one question can become several: the
-/// kernel asks for less when it is refused, and what is decoded ahead is decoded again.
+/// Who asks for what has just failed, or a server that has just not answered, is told so at once. A
+/// reader's one question can become several: the kernel asks for less when it is refused, and what is
+/// decoded ahead is decoded again.
 const REMEMBERED: Duration = Duration::from_secs(1);
+
+/// How often one unit is fetched anew because it was wrong; several readers of it count each.
+const MOST_WRONG: u32 = 16;
 
 pub struct Units {
     /// Most of those that somebody has read.
@@ -37,6 +41,8 @@ struct State {
     /// Since when the server does not answer, if it does not.
     late: Option<(Instant, Failure)>,
     arrivals: u64,
+    /// How often a unit was wrong.
+    wrong: HashMap<u64, u32>,
     /// Of the first two, how many nobody has read.
     unread: usize,
 }
@@ -66,8 +72,15 @@ impl Units {
     /// `cheap`: they can be had again at little cost.
     pub fn new(cheap: bool) -> Units {
         let most_read = if cheap { MOST_READ_IF_CHEAP } else { MOST };
-        let (flights, failed) = (HashMap::new(), HashMap::new());
-        let state = State { held: LruCache::unbounded(), flights, failed, late: None, arrivals: 0, unread: 0 };
+        let state = State {
+            held: LruCache::unbounded(),
+            flights: HashMap::new(),
+            failed: HashMap::new(),
+            late: None,
+            arrivals: 0,
+            wrong: HashMap::new(),
+            unread: 0,
+        };
         Units { most_read, state: Mutex::new(state) }
     }
 
@@ -93,6 +106,12 @@ impl Units {
             return Found::Flying(flight.clone());
         }
         state.late.as_ref().map_or(Found::Nothing, |(_, failure)| Found::Failed(failure.clone()))
+    }
+
+    /// Those of which nothing is known.
+    pub fn absent(&self, units: Range<u64>) -> Vec<u64> {
+        let state = self.lock();
+        units.filter(|&unit| !state.has(unit)).collect()
     }
 
     /// Takes those that are neither here nor on their way, for the caller to fetch, in runs of
@@ -133,20 +152,7 @@ impl Units {
         self.lock().arrivals
     }
 
-    /// A unit that was claimed has come from the disk, which says nothing of the server.
-    pub fn found(&self, unit: u64, bytes: Bytes) {
-        let flight = {
-            let mut state = self.lock();
-            let flight = state.flights.remove(&unit);
-            state.hold(unit, &bytes, self.most_read);
-            flight
-        };
-        if let Some(flight) = flight {
-            flight.end(Ok(bytes));
-        }
-    }
-
-    /// What became of a unit that was claimed and asked for.
+    /// What became of a unit that was claimed.
     pub fn arrived(&self, unit: u64, outcome: Result<Bytes, Failure>) {
         let flight = {
             let mut state = self.lock();
@@ -182,6 +188,19 @@ impl Units {
             state.late = Some(failed.clone());
             state.failed.insert(unit, failed);
         }
+    }
+
+    /// What came was wrong: it is to be fetched anew. False if that has been tried often enough.
+    pub fn forget(&self, unit: u64) -> bool {
+        let mut state = self.lock();
+        let times = state.wrong.entry(unit).or_default();
+        *times += 1;
+        if *times > MOST_WRONG {
+            return false;
+        }
+        let unread = state.held.pop(&unit).is_some_and(|held| !held.read);
+        state.unread -= usize::from(unread);
+        true
     }
 
     /// Somebody waited for it, and has it.

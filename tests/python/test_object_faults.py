@@ -154,7 +154,8 @@ def test_many_readers_wait_no_longer_than_one(behind, content):
 
 def test_a_flipped_bit_is_never_served(behind, content):
     broken = threading.Event()
-    with behind(lambda *_: Fault(flip=True) if broken.is_set() else Fault()) as mount:
+    everywhere = Fault(flip=range(0, len(content), 1 << 14))
+    with behind(lambda *_: everywhere if broken.is_set() else Fault()) as mount:
         broken.set()
         path = mount.root / "model.safetensors"
         served = 0
@@ -168,6 +169,30 @@ def test_a_flipped_bit_is_never_served(behind, content):
                 assert part == content[start : start + len(part)]
                 served += len(part)
         assert served < len(content)
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_what_came_damaged_is_fetched_again(behind, content, tmp_path, disk):
+    """Also by who finds it in the disk cache, where it has a checksum of its own, which fits."""
+    broken = threading.Event()
+    came = set()
+
+    def decide(_, request):
+        """Each MiB is damaged when it comes for the first time."""
+        if not broken.is_set():
+            return Fault()
+        start, end = map(int, request.headers["Range"].removeprefix("bytes=").split("-"))
+        new = set(range(start >> 20, (end >> 20) + 1)) - came
+        came.update(new)
+        return Fault(flip=[(unit << 20) + 5000 - start for unit in new])
+
+    options = ["--disk-cache", tmp_path / "cache", "--disk-cache-size", "1GiB"] if disk else []
+    with behind(decide, *options) as mount:
+        broken.set()
+        assert mount.read() == content
+        assert len(came) > 10
+    with behind(lambda *_: Fault(), *options) as mount:
+        assert mount.read() == content
 
 
 @pytest.mark.parametrize("disk", [False, True])

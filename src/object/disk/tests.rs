@@ -1,5 +1,10 @@
-use super::super::UNIT;
+use std::fs::File;
+use std::sync::Arc;
+
 use super::*;
+use crate::object::UNIT;
+use crate::object::buffers::Buffers;
+use crate::object::fetch::{Mark, Version};
 
 const SIZE: u64 = 5 * UNIT / 2;
 
@@ -9,7 +14,8 @@ fn version(tag: &str) -> Version {
 
 fn kept(place: &Path, tag: &str) -> KeptObject {
     let cache = DiskCache::open(place, LEAST).expect("a cache");
-    cache.object("s3://bucket/key", &version(tag), Arc::default(), Buffers::default()).expect("has a tag")
+    let object = KeptObject::new(cache, "s3://bucket/key", &version(tag), Arc::default(), Buffers::default());
+    object.expect("has a tag")
 }
 
 fn bytes(unit: u64) -> Vec<u8> {
@@ -28,7 +34,6 @@ fn what_was_put_is_read_by_others_of_the_same_version() {
     for _ in 0..2 {
         assert!(other.has(2) && other.read(2, 77, &mut out));
         assert_eq!(out, bytes(2)[77..1077]);
-        assert!(other.is_checked(2));
     }
     assert_eq!(other.read_whole(2).expect("is there"), bytes(2));
     assert!(!other.read(1, 0, &mut out));
@@ -38,23 +43,48 @@ fn what_was_put_is_read_by_others_of_the_same_version() {
 #[test]
 fn what_is_damaged_is_not_read() {
     let place = tempfile::tempdir().expect("a directory");
-    let mut out = vec![0; 10];
     for damage in [0, 1000, UNIT as usize, UNIT as usize + 7] {
         let one = kept(place.path(), "a");
         one.put(0, &bytes(0));
         let mut stored = fs::read(one.path(0)).expect("is there");
         stored[damage] ^= 4;
         fs::write(one.path(0), &stored).expect("writes");
-        assert!(!one.read(0, 0, &mut out));
+        assert!(one.read_whole(0).is_none());
         assert!(!one.has(0));
         // Another unit's bytes are not this one's.
         one.put(1, &bytes(1));
         fs::rename(one.path(1), one.path(0)).expect("renames");
-        assert!(!one.read(0, 0, &mut out));
+        assert!(one.read_whole(0).is_none());
         one.put(0, &bytes(0));
         fs::write(one.path(0), &stored[..damage]).expect("writes");
-        assert!(!one.read(0, 0, &mut out));
+        assert!(one.read_whole(0).is_none());
     }
+}
+
+#[test]
+fn a_part_is_read_alone_and_from_the_file_that_is_there_now() {
+    let place = tempfile::tempdir().expect("a directory");
+    let mut out = vec![0; 1000];
+    let one = kept(place.path(), "a");
+    one.put(0, &bytes(0));
+    assert!(one.read(0, 5, &mut out));
+    assert_eq!(out, bytes(0)[5..1005]);
+    // Removed by another, it stays as long as it is open.
+    fs::remove_file(one.path(0)).expect("removes");
+    one.will_need(0, 0..UNIT);
+    assert!(one.read(0, 7, &mut out));
+    assert_eq!(out, bytes(0)[7..1007]);
+    one.put(0, &bytes(1));
+    assert!(one.read(0, 7, &mut out));
+    assert_eq!(out, bytes(1)[7..1007]);
+    one.forget(0);
+    assert!(!one.has(0) && !one.read(0, 7, &mut out));
+    // Too short for what is asked.
+    one.put(0, &bytes(0));
+    let file = File::options().write(true).open(one.path(0)).expect("opens");
+    file.set_len(1500).expect("truncates");
+    assert!(one.read(0, 500, &mut out) && one.has(0));
+    assert!(!one.read(0, 501, &mut out) && !one.has(0));
 }
 
 #[test]

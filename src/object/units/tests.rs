@@ -9,7 +9,7 @@ fn neighbours_are_claimed_together_and_once() {
     let units = Units::new(false);
     assert_eq!(units.claim((0..10).filter(|&unit| unit != 5), false), [0..4, 4..5, 6..10]);
     units.claim([5], false);
-    units.found(5, unit(5));
+    units.arrived(5, Ok(unit(5)));
     assert!(matches!(units.find(5), Found::Here(_)));
     units.arrived(0, Ok(unit(0)));
     units.arrived(1, Err(Failure::Replaced));
@@ -20,11 +20,6 @@ fn neighbours_are_claimed_together_and_once() {
     assert!(units.claim(0..3, false).is_empty());
     // If nothing came at all, it is one for all units.
     units.arrived(3, Err(Failure::Late(String::new())));
-    assert!(matches!(units.find(20), Found::Failed(Failure::Late(_))));
-    // What lies on the disk does not say that the server is there.
-    units.claim([30], false);
-    units.found(30, unit(30));
-    assert!(matches!(units.find(30), Found::Here(_)));
     assert!(matches!(units.find(20), Found::Failed(Failure::Late(_))));
     units.arrived(2, Ok(unit(2)));
     assert!(matches!(units.find(20), Found::Nothing));
@@ -55,7 +50,7 @@ fn what_can_be_had_again_is_not_kept_for_long() {
     let units = Units::new(true);
     for i in 0..3 * MOST_READ_IF_CHEAP as u64 {
         units.claim([i, i + 1], true);
-        units.found(i, unit(i));
+        units.arrived(i, Ok(unit(i)));
         assert!(matches!(units.find(i), Found::Here(_)));
     }
     let here = (0..100).filter(|&i| matches!(units.find(i), Found::Here(_))).count();
@@ -82,4 +77,17 @@ fn whoever_waits_is_told() {
     units.arrived(1, Ok(unit(1)));
     assert!(units.is_late().is_none());
     assert!(matches!(units.find(9), Found::Nothing));
+}
+
+#[test]
+fn what_is_wrong_is_fetched_anew_but_not_for_ever() {
+    let units = Units::new(false);
+    for _ in 0..MOST_WRONG {
+        assert_eq!(units.claim([7], true).len(), 1);
+        units.arrived(7, Ok(unit(7)));
+        assert!(units.forget(7));
+        assert!(matches!(units.find(7), Found::Nothing));
+    }
+    assert_eq!(units.lock().unread, 0);
+    assert!(!units.forget(7) && units.forget(8));
 }

@@ -81,7 +81,7 @@ class Fault:
     """What befalls a request; by default nothing."""
 
     def __init__(
-        self, status=None, latency=0.0, rate=None, cut=None, reset=False, stall=False, flip=False, shift=0, headers=()
+        self, status=None, latency=0.0, rate=None, cut=None, reset=False, stall=False, flip=(), shift=0, headers=()
     ):
         self.status, self.latency, self.rate, self.cut = status, latency, rate, cut
         self.reset, self.stall, self.flip, self.shift, self.headers = reset, stall, flip, shift, dict(headers)
@@ -160,8 +160,10 @@ class Network:
                 handler.send_header(key, value)
         handler.send_header("Content-Length", str(length))
         handler.end_headers()
-        if fault.flip and content:
-            content = content[:-1] + bytes([content[-1] ^ 1])
+        content = bytearray(content)
+        for place in fault.flip:
+            if place < len(content):
+                content[place] ^= 1
         self.send(handler, content, fault)
 
     def send(self, handler, content, fault):
