@@ -16,6 +16,7 @@ use super::units::Units;
 const REQUESTS_AHEAD: usize = 16;
 /// Units that wait at once to be written to the disk.
 const WRITES: usize = 32;
+
 /// What the runtime's threads need of a file.
 pub struct Shared {
     pub fetcher: Fetcher,
