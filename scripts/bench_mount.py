@@ -37,6 +37,7 @@ their patterns; squashfs-tools and squashfuse (apt), dwarfs. What is missing is 
 and said.
 """
 SUBJECTS = ["plain", "3.2", "lossless", "zeros", "squashfs", "squashfuse", "dwarfs"]
+OURS = ["3.2", "lossless", "zeros"]
 
 
 def arguments():
@@ -104,7 +105,7 @@ class Bench:
         if subject == "plain":
             yield image
             return
-        if subject in ("3.2", "lossless", "zeros"):
+        if subject in OURS:
             options = self.given.mount_options.split() + (["--bench-null"] if subject == "zeros" else [])
             with programs.mounted(self.upg_mount, image, point, options):
                 yield point
@@ -130,8 +131,9 @@ class Bench:
                 say(f"{subject}, {pattern}: {done.stderr.strip().splitlines()[-1:]}")
                 return None
             result = json.loads(done.stdout)
-            if subject in ("3.2", "lossless"):
+            if subject in OURS:
                 result["stats"] = programs.stats(root)
+                result["work"] = machine.work(machine.daemon_of(root))
             return result
 
 
@@ -168,7 +170,7 @@ def run(given, work, results):
     for state in states:
         for pattern in patterns:
             times = {subject: [] for subject in bench.wanted}
-            stats = {}
+            stats, work = {}, {subject: [] for subject in bench.wanted if subject in OURS}
             for turn in range(given.runs):
                 for subject in list(times):
                     progress(f"{state}, {pattern}, run {turn + 1} of {given.runs}: {subject}")
@@ -177,12 +179,15 @@ def run(given, work, results):
                         del times[subject]
                         continue
                     times[subject].append((measured["seconds"], measured["bytes"]))
-                    stats[subject] = measured.get("stats")
+                    if subject in OURS:
+                        stats[subject] = measured["stats"]
+                        work[subject].append(measured["work"])
             for subject, runs in times.items():
                 seconds = [s for s, _ in runs]
                 results.append(
                     dict(state=state, pattern=pattern, subject=subject, seconds=seconds,
-                         median=statistics.median(seconds), bytes=runs[0][1], stats=stats.get(subject))
+                         median=statistics.median(seconds), bytes=runs[0][1], stats=stats.get(subject),
+                         work=work.get(subject))
                 )  # fmt: skip
     progress.clear()
 
@@ -200,6 +205,22 @@ def show(results):
         print(tables.markdown(["", *subjects], rows))
 
 
+def show_work(results):
+    """What the daemons did for it: per GB of what is read, and per request of the kernel."""
+    rows = []
+    for r in results:
+        if not r["work"]:
+            continue
+        middle = {name: statistics.median(run[name] for run in r["work"]) for name in r["work"][0]}
+        requests, gb = sum(r["stats"]["requests"].values()), r["bytes"] / 1e9
+        seconds = [f"{middle[name] / gb:.2f}" for name in ("user", "system")]
+        each = [f"{middle[name] / requests:.2f}" for name in ("faults", "wakeups")]
+        rows.append([r["state"], r["pattern"], r["subject"], f"{requests / gb:.0f}", *seconds, *each])
+    if rows:
+        head = ["", "", "", "READs per GB", "user s per GB", "system s per GB", "faults per READ", "wake-ups per READ"]
+        print(f"\nthe daemon of a mount, its start included (medians):\n\n{tables.markdown(head, rows)}")
+
+
 def main():
     given = arguments()
     programs.end_cleanly_on_signals()
@@ -214,6 +235,7 @@ def main():
 
 def report(given, results):
     show(results)
+    show_work(results)
     if given.json:
         machine.write_json(given.json, results)
 

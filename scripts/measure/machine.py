@@ -1,8 +1,9 @@
-"""What was measured on, and how much memory a process takes."""
+"""What was measured on, and what a process takes of it."""
 
 import json
 import os
 import platform
+import re
 import sys
 import time
 from pathlib import Path
@@ -42,3 +43,16 @@ def memory(pid):
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     pairs = (line.split(":", 1) for line in lines if line.endswith(" kB"))
     return {name: int(value.split()[0]) << 10 for name, value in pairs}
+
+
+def work(pid):
+    """What a process has done so far: seconds of CPU, page faults that needed no disk, and how often one
+    of its threads woke up after waiting."""
+    # Behind the name, which may hold anything: state is field 3.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = os.sysconf("SC_CLK_TCK")
+    done = dict(faults=int(fields[7]), user=int(fields[11]) / ticks, system=int(fields[12]) / ticks, wakeups=0)
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        found = re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status.read_text(), re.MULTILINE)
+        done["wakeups"] += int(found[1])
+    return done

@@ -159,6 +159,7 @@ impl Filesystem for Adapter {
         guard("read", || {
             let Some(file) = self.vfs.file(ino.0) else { return reply.error(Errno::EISDIR) };
             if let Some(zeros) = &self.null {
+                self.vfs.requests().count(u64::from(size));
                 let left = self.vfs.archive().file(file).size.saturating_sub(offset);
                 return reply.data(&zeros[..left.min(u64::from(size)).min(LARGEST_READ as u64) as usize]);
             }

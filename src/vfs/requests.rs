@@ -12,7 +12,8 @@ pub struct RequestSizes {
 const REQUEST_BOUNDS: [u64; 7] = [4 << 10, 16 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20];
 
 impl RequestSizes {
-    pub(super) fn count(&self, length: u64) {
+    /// Takes note of a read.
+    pub fn count(&self, length: u64) {
         self.counts[REQUEST_BOUNDS.partition_point(|&bound| bound < length)].fetch_add(1, Relaxed);
         self.bytes.fetch_add(length, Relaxed);
     }

@@ -7,8 +7,10 @@ pub struct Counting;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
+static CALLS: AtomicUsize = AtomicUsize::new(0);
 
 fn add(bytes: usize) {
+    CALLS.fetch_add(1, Relaxed);
     let held = HELD.fetch_add(bytes, Relaxed) + bytes;
     MOST.fetch_max(held, Relaxed);
 }
@@ -49,4 +51,11 @@ pub fn most_allocated<T>(work: impl FnOnce() -> T) -> (T, usize) {
     MOST.store(before, Relaxed);
     let result = work();
     (result, MOST.load(Relaxed) - before)
+}
+
+/// How often memory was asked for while `work` ran.
+pub fn allocations(work: impl FnOnce()) -> usize {
+    let before = CALLS.load(Relaxed);
+    work();
+    CALLS.load(Relaxed) - before
 }

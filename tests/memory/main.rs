@@ -2,6 +2,7 @@
 //! its own, as it has an allocator of its own.
 
 mod counting;
+mod reads;
 mod sources;
 
 use std::fs;
