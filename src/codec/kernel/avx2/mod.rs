@@ -122,7 +122,8 @@ fn store<const N: usize>(to: &mut [u8], elements: [__m256i; N]) {
     // a mount that took as long as decoding.
     if to.as_ptr().addr().is_multiple_of(LINE) && to.len() == 32 * N && N.is_multiple_of(LINE / 32) {
         for (to, part) in to.as_chunks_mut::<32>().0.iter_mut().zip(elements) {
-            // SAFETY: 32 bytes, aligned.
+            // SAFETY: 32 bytes, aligned. What is stored so has no order with other stores: `run`, in
+            // whose loop this is, puts a fence on every way out, before anybody else has the block.
             unsafe { _mm256_stream_si256(to.as_mut_ptr().cast(), part) };
         }
         return;

@@ -147,7 +147,8 @@ pub unsafe fn run<const G: usize, const N: usize, const TRELLIS: u8, O: Output>(
     let mut raw_bits = Raw::new(job);
 
     for step in Steps::new(job.shape) {
-        words.begin_step()?;
+        // What this gives up has been written in part, as below.
+        words.begin_step().inspect_err(|_| _mm_sfence())?;
         let raw = raw_bits.step(step.active);
         let tables = &classes[payload.row_classes.get(step.row).map_or(0, |&class| usize::from(class))];
         let shared = Shared { output, tables, advance, raw };
