@@ -4,6 +4,7 @@
 mod concatenated;
 #[cfg(feature = "std")]
 mod decoded;
+mod describe;
 mod frame;
 #[cfg_attr(not(feature = "std"), path = "keep_nothing.rs")]
 mod kept;
@@ -21,10 +22,11 @@ mod union;
 #[cfg(feature = "std")]
 mod writer;
 
+pub use describe::SIDE_BLOCK;
 #[cfg(feature = "std")]
 pub use partial::{Existing, Partial, cannot_write, directory_of, is_temporary};
 pub use ranges::Piece;
-pub use reader::{Archive, ArrayId, FileId, SIDE_BLOCK};
+pub use reader::{Archive, ArrayId, FileId};
 pub use tensors::Tensor;
 #[cfg(feature = "std")]
 pub use union::Shown;

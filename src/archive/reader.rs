@@ -11,13 +11,14 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::describe::SIDE_BLOCK;
 use super::frame;
 use super::kept::{Kept, with_base_buffer, with_buffer};
 use crate::codec::{decode_block, side::Side};
 use crate::error::{Defect, Error, Result};
 use crate::format::{
-    Array, BlockMode, BlockRecord, Codec, Extent, ExtentKind, FileEntry, HEADER_LEN, Index, Model, TRAILER_LEN,
-    Trailer, check_header,
+    Array, BlockMode, BlockRecord, Codec, Extent, FileEntry, HEADER_LEN, Index, Model, TRAILER_LEN, Trailer,
+    check_header,
 };
 #[cfg(feature = "std")]
 use crate::object;
@@ -45,9 +46,6 @@ pub struct Archive {
 const TAIL: u64 = 64 << 10;
 /// Bytes of the index that are read at a time.
 const STEP: usize = 16 << 20;
-
-/// What messages call the block of a tensor that holds its tables and steps.
-pub const SIDE_BLOCK: &str = "side block";
 
 impl Archive {
     /// Opens a file by its path, or an object by its address ([`crate::object`]).
@@ -162,25 +160,6 @@ impl Archive {
         &self.index.arrays[id.0 as usize]
     }
 
-    /// What an array holds, for messages.
-    fn describe(&self, id: ArrayId, block: u32) -> String {
-        let found = self.index.extents.iter().position(|extent| extent.array == Some(id.0));
-        let file = found.and_then(|i| self.index.files.iter().position(|file| file.extents.contains(&i)));
-        let path = file.map_or_else(String::new, |file| self.shown_path(file));
-        match found.map(|i| &self.index.extents[i]) {
-            Some(e) if e.kind == ExtentKind::Tensor => format!("tensor {:?} of {path:?}, block {block}", e.name),
-            Some(e) if e.kind == ExtentKind::Header => format!("header of {path:?}, block {block}"),
-            _ => format!("content of {path:?}, block {block}"),
-        }
-    }
-
-    /// The path of file number `file` as a mount shows it.
-    pub fn shown_path(&self, file: usize) -> String {
-        let path = &self.index.files[file].path;
-        let model = self.index.models.iter().find(|model| self.names_models && model.files.contains(&file));
-        model.map_or_else(|| path.clone(), |model| format!("{}/{path}", model.name))
-    }
-
     /// Decodes block `block` of an array into `out`, whose length must be
     /// [`Array::bytes_of_block`]. Checksums are verified before any byte is used.
     pub fn decode_block(&self, id: ArrayId, block: u32, out: &mut [u8]) -> Result<()> {
@@ -206,7 +185,7 @@ impl Archive {
     fn decode(&self, id: ArrayId, block: u32, out: &mut [u8]) -> Result<()> {
         let array = self.array(id);
         let record = self.index.block(array.first_block + block);
-        let at = |defect: Defect| self.defect(defect, self.describe(id, block), record.offset);
+        let at = |defect: Defect| self.defect(defect, self.describe_block(id, block), record.offset);
         match (record.mode, &array.codec) {
             (BlockMode::Zeros, _) => {
                 out.fill(0);
@@ -238,7 +217,7 @@ impl Archive {
         if record.mode != BlockMode::Coded || array.codec.symbols().is_none() {
             return Ok(None);
         }
-        let at = |defect: Defect| self.defect(defect, self.describe(id, block), record.offset);
+        let at = |defect: Defect| self.defect(defect, self.describe_block(id, block), record.offset);
         let side = self.side(id)?;
         let stored = self.with_stored(&record, at, |stored| Ok(stored.to_vec()))?;
         Ok(Some((stored, side)))
@@ -282,10 +261,7 @@ impl Archive {
             return Err(Error::Invalid(format!("array {} has no side block", id.0)));
         };
         let record = self.index.block(number);
-        let at = |defect: Defect| {
-            let item = self.describe(id, 0).replace("block 0", SIDE_BLOCK);
-            self.defect(defect, item, record.offset)
-        };
+        let at = |defect: Defect| self.defect(defect, self.describe(id, SIDE_BLOCK), record.offset);
         let side = self.with_stored(&record, at, |stored| Side::parse(params, array.row_len as usize, stored))?;
         let side = self.kept.keep_side(id, side, u64::from(record.length));
         if matches!(side, Cow::Borrowed(_)) {

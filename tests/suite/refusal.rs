@@ -7,6 +7,7 @@ use upg::archive::Archive;
 use upg::ops::convert::Target;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::hostile::{index_of, reseal_trailer};
 use crate::support::{options, safetensors, try_run, unpack, write};
 
 fn golden(name: &str) -> Vec<u8> {
@@ -22,17 +23,15 @@ fn open(bytes: &[u8]) -> String {
 }
 
 /// Changes the trailer and gives it a right checksum again.
-fn reseal(mut bytes: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+fn with_trailer(mut bytes: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     let at = bytes.len() - 64;
     change(&mut bytes[at..]);
-    let checksum = xxh3_64(&bytes[at..at + 48]);
-    bytes[at + 48..at + 56].copy_from_slice(&checksum.to_le_bytes());
-    bytes
+    reseal_trailer(bytes)
 }
 
 #[test]
 fn a_newer_version_is_named() {
-    let newer = reseal(golden("rows.upg"), |trailer| trailer[40] = 2);
+    let newer = with_trailer(golden("rows.upg"), |trailer| trailer[40] = 2);
     assert!(open(&newer).contains("format version 2"), "{}", open(&newer));
     let mut header = golden("rows.upg");
     header[8] = 9;
@@ -43,7 +42,7 @@ fn a_newer_version_is_named() {
 fn an_unknown_feature_is_named() {
     let original = golden("rows.upg");
     let end = original.len() - 64;
-    let index_offset = u64::from_le_bytes(original[end..end + 8].try_into().expect("8 bytes")) as usize;
+    let index_offset = index_of(&original).start;
     // The first section, FEATURES, is empty: put a name at the end of the index
     // and point the section at it.
     let mut index = original[index_offset..end].to_vec();
@@ -55,7 +54,7 @@ fn an_unknown_feature_is_named() {
     bytes.extend_from_slice(&index);
     bytes.extend_from_slice(&original[end..]);
     let size = bytes.len() as u64;
-    let bytes = reseal(bytes, |trailer| {
+    let bytes = with_trailer(bytes, |trailer| {
         trailer[8..16].copy_from_slice(&(index.len() as u64).to_le_bytes());
         trailer[16..24].copy_from_slice(&xxh3_64(&index).to_le_bytes());
         trailer[24..32].copy_from_slice(&(1u64 << 5).to_le_bytes());

@@ -15,7 +15,7 @@ use upg::shard::Shard;
 use upg::source::LocalFile;
 
 use crate::support::try_unpack;
-pub use parts::Parts;
+pub use parts::{Parts, index_of, reseal, reseal_trailer};
 
 /// What a file gives that breaks no rule after all.
 const ACCEPTED: &str = "accepted";
