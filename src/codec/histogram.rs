@@ -96,15 +96,6 @@ impl Histogram {
         (fields, others)
     }
 
-    /// Calls `each` with every pattern of a type of 8 or 16 bits that occurs and its
-    /// count; not for wider types, of which only the upper bits are known.
-    pub fn for_each_pattern(&self, mut each: impl FnMut(u32, u64)) {
-        if self.dtype.bits() <= 16 {
-            let occurring = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
-            occurring.for_each(|(pattern, &count)| each(pattern as u32, count));
-        }
-    }
-
     /// For the types that prime-sparse can hold (the values of F32 stand in the middle
     /// of their bins).
     pub fn values(&self) -> ValueSums {

@@ -12,7 +12,7 @@ use crate::codec::float;
 use crate::codec::histogram::{Sums, ValueSums};
 use crate::codec::lossless::entropy;
 use crate::codec::manifold::{CENTRE, Grid, Levels};
-use crate::codec::params::{ENTRIES, ESCAPE};
+use crate::codec::params::{ENTRIES, ESCAPE, MAX_PRIME_SPARSE_RAW_BITS};
 use crate::dtype::Dtype;
 
 /// INT8 grid: the prime grid stops at the last prime below 128, index 20.
@@ -30,8 +30,6 @@ const LAMBDAS: [f64; 5] = [0.0, 0.05, 0.09, 0.116, 0.15];
 const REACH: f32 = 1024.0;
 /// How far below the raw bits that reach all but the tail to look for cheaper ones.
 const RAW_BITS_TRIED: u8 = 3;
-/// Most raw bits: more than 16 million levels make no sense for weights.
-const MAX_RAW_BITS: u8 = 12;
 
 /// A quantiser for one tensor.
 #[derive(Debug, Clone)]
@@ -57,7 +55,6 @@ pub struct Outcome {
     pub bits: f64,
     /// Sum of squared errors, before rounding to the element type.
     pub noise: f64,
-    pub zeros: u64,
 }
 
 impl Quantiser {
@@ -176,7 +173,7 @@ impl Task<'_> {
 
     fn most_raw_bits(&self) -> u8 {
         match self.grid {
-            Grid::Uniform => MAX_RAW_BITS,
+            Grid::Uniform => MAX_PRIME_SPARSE_RAW_BITS,
             Grid::Prime => 0,
         }
     }
@@ -243,7 +240,7 @@ impl Task<'_> {
     }
 
     fn outcome(&self, raw_bits: u8, bounds: &[f32], chosen: &[&Group]) -> Outcome {
-        let mut outcome = Outcome { counts: [0; ENTRIES], bits: 0.0, noise: 0.0, zeros: 0 };
+        let mut outcome = Outcome { counts: [0; ENTRIES], bits: 0.0, noise: 0.0 };
         let mut begin = bounds.first().map_or(Sums::default(), |&bound| self.values.below(bound));
         let mut coded = 0;
         for (group, &bound) in chosen.iter().zip(bounds.iter().skip(1)) {
@@ -254,7 +251,6 @@ impl Task<'_> {
             outcome.counts[usize::from(symbol_of(group.index, raw_bits))] += here.count;
             outcome.noise +=
                 here.squares - 2.0 * group.value * here.sum + group.value * group.value * here.count as f64;
-            outcome.zeros += if group.index == 0 { here.count } else { 0 };
         }
         let total = self.values.total().count + self.values.others;
         let escapes = total - coded;

@@ -46,7 +46,7 @@ use destination::Destination;
 /// How much a model should shrink.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Target {
-    /// Bits per weight of every tensor that is stored lossily.
+    /// Bits per weight of the file, over all tensors that are neither kept nor quantised already.
     Bits(f64),
     /// Size of the safetensors files over the size of the result.
     Ratio(f64),

@@ -36,7 +36,7 @@ pub trait Output {
         unsafe { zero() }
     }
 
-    /// Writes a part's elements, which `out` holds exactly; `value` is what `raw` gave.
+    /// Writes a part's elements, which `out` holds exactly.
     unsafe fn put<L: Loop>(&self, row: Self::Row, part: &Part<L>, raw: &[u8], symbols: Symbols, out: &mut [u8]);
 }
 
