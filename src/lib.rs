@@ -83,6 +83,8 @@ pub mod object;
 #[cfg(feature = "std")]
 pub mod ops;
 #[cfg(feature = "std")]
+pub mod partial;
+#[cfg(feature = "std")]
 pub mod readahead;
 #[cfg(feature = "std")]
 pub mod shard;

@@ -10,8 +10,6 @@ mod frame;
 mod kept;
 #[cfg(feature = "std")]
 mod parallel;
-#[cfg(feature = "std")]
-mod partial;
 mod ranges;
 mod reader;
 #[cfg(feature = "std")]
@@ -23,8 +21,6 @@ mod union;
 mod writer;
 
 pub use describe::SIDE_BLOCK;
-#[cfg(feature = "std")]
-pub use partial::{Existing, Partial, cannot_write, directory_of, is_temporary};
 pub use ranges::Piece;
 pub use reader::{Archive, ArrayId, FileId};
 pub use tensors::Tensor;

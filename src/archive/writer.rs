@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::partial::{Existing, Partial, cannot_write, directory_of};
 use crate::error::{Error, Result};
 use crate::format::{
     ArrayInfo, BlockMode, BlockRecord, Extent, FileEntry, HEADER_LEN, Index, IndexBuilder, Model, Trailer, header,
 };
 use crate::object::{self, Upload};
+use crate::partial::{Existing, Partial, cannot_write, created_meanwhile, directory_of};
 
 /// Writes blocks as they come to a temporary file beside the destination, or to parts of an object;
 /// [`ArchiveWriter::finish`] adds the index and gives it its name.
@@ -158,7 +158,7 @@ impl ArchiveWriter {
             }
             Out::Object(mut upload) => {
                 if self.existing == Existing::Keep && object::exists(&self.path)? {
-                    return Err(Error::Invalid(format!("{} came to be meanwhile", self.path.display())));
+                    return Err(created_meanwhile(object::shown(&self.path)));
                 }
                 upload.finish()?;
             }

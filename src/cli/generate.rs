@@ -12,7 +12,7 @@ use clap_mangen::Man;
 use super::args::Args;
 use super::mount_args::MountArgs;
 use super::mount_helper::HelperArgs;
-use crate::archive::{Existing, Partial, cannot_write, directory_of};
+use crate::partial::{Existing, Partial, cannot_write, directory_of};
 
 /// Writes everything below a directory, as it lies below /usr/share. Each file appears whole.
 pub fn generate(directory: &Path) -> Result<()> {

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod catalog;
 pub mod choose;
 pub mod convert;
+mod existing;
 pub mod info;
 pub mod merge;
 mod quality;

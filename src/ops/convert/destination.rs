@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use super::Options;
 use super::report::Report;
 use super::tree::{SourceFile, SourceKind, SourceTree};
-use crate::archive::{ArchiveWriter, Existing, Partial, cannot_write, directory_of};
+use crate::archive::ArchiveWriter;
 use crate::error::{Error, Result};
 use crate::object;
+use crate::ops::existing::refuse_existing;
+use crate::partial::{Existing, Partial, cannot_write, directory_of, sync_directory};
 
 /// The report beside the archive.
 const REPORT_NAME: &str = "upg-metadata.json";
@@ -126,15 +128,6 @@ fn small(tree: &SourceTree) -> impl Iterator<Item = &SourceFile> {
     others.filter(move |file| !ours.contains(&file.path))
 }
 
-fn refuse_existing(place: &Path) -> Result<()> {
-    let exists = if object::is_address(place) { object::exists(place)? } else { fs::symlink_metadata(place).is_ok() };
-    if exists {
-        let what = format!("{} exists; choose another name with -o, or replace it with --force", object::shown(place));
-        return Err(Error::Invalid(what));
-    }
-    Ok(())
-}
-
 /// A path as an address has it.
 fn below(path: &str) -> String {
     path.replace('%', "%25").replace('?', "%3F").replace('#', "%23")
@@ -156,7 +149,7 @@ fn sync_directories(directory: &Path) -> Result<()> {
             sync_directories(&entry.path())?;
         }
     }
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    sync_directory(directory)
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {

@@ -13,11 +13,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::archive::{Archive, ArchiveWriter, Existing};
+use crate::archive::{Archive, ArchiveWriter};
 use crate::error::{Error, Result};
 use crate::format::{Extent, ExtentKind, check_component, clash};
 use crate::object;
 use crate::ops::convert::Progress;
+use crate::ops::existing::refuse_existing;
+use crate::partial::Existing;
 use blocks::{Copier, Place};
 use difference::Base;
 use parts::Joined;
@@ -67,14 +69,8 @@ pub struct Report {
 
 pub fn merge(options: &Options, progress: &dyn Progress) -> Result<Report> {
     let start = Instant::now();
-    let is_object = object::is_address(&options.output);
-    let exists = || match is_object {
-        true => object::exists(&options.output),
-        false => Ok(std::fs::symlink_metadata(&options.output).is_ok()),
-    };
-    if !options.force && exists()? {
-        let what = "exists; choose another name with -o, or replace it with --force";
-        return Err(Error::Invalid(format!("{} {what}", object::shown(&options.output))));
+    if !options.force {
+        refuse_existing(&options.output)?;
     }
     if options.output.is_dir() {
         return Err(Error::Invalid(format!("{} is a directory", options.output.display())));

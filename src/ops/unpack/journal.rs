@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::plan::Output;
-use crate::archive::{Archive, cannot_write};
+use crate::archive::Archive;
 use crate::error::{Error, Result};
+use crate::partial::cannot_write;
 
 /// Lies in the destination until everything is there.
 pub const NAME: &str = ".upg-unpack.json";

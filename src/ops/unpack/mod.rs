@@ -16,10 +16,12 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use serde::Serialize;
 
-use crate::archive::{Archive, ArrayId, Existing, Partial, cannot_write};
+use crate::archive::{Archive, ArrayId};
 use crate::error::{Error, Result};
 use crate::object;
 use crate::ops::convert::Progress;
+use crate::ops::existing::exists_already;
+use crate::partial::{Existing, Partial, cannot_write, sync_directory};
 use journal::Journal;
 pub use plan::Selection;
 use plan::{Output, outputs};
@@ -83,9 +85,7 @@ pub fn unpack(options: &Options, progress: &dyn Progress) -> Result<Report> {
         journal.add(&output.path, partial.file())?;
         partial.publish(&location, if options.force { Existing::Replace } else { Existing::Keep })?;
     }
-    for made in &directories {
-        File::open(made).and_then(|made| made.sync_all()).map_err(|e| Error::io(made, e))?;
-    }
+    directories.iter().try_for_each(|made| sync_directory(made))?;
     journal.remove()?;
     Ok(Report {
         output: directory.display().to_string(),
@@ -104,10 +104,7 @@ fn missing<'a>(options: &Options, journal: &Journal, outputs: &'a [Output]) -> R
         let location = options.output.join(&output.path);
         match fs::symlink_metadata(&location) {
             Ok(there) if journal.has(&output.path, &there) => {}
-            Ok(_) if !options.force => {
-                let what = "exists; choose another place with -o, or replace it with --force";
-                return Err(Error::Invalid(format!("{} {what}", location.display())));
-            }
+            Ok(_) if !options.force => return Err(exists_already(&location, "place")),
             _ => missing.push(output),
         }
     }

@@ -7,9 +7,10 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 
 use super::journal;
-use crate::archive::{Archive, ArrayId, FileId, is_temporary};
+use crate::archive::{Archive, ArrayId, FileId};
 use crate::error::{Error, Result};
 use crate::format::{Extent, ExtentKind, FileEntry};
+use crate::partial::is_temporary;
 use crate::shard::MAX_HEADER;
 
 /// What of an archive is wanted: everything if both are empty.

@@ -128,10 +128,10 @@ impl Partial {
             Existing::Replace => fs::rename(&self.path, name).map(|()| false),
         };
         self.gone = !replaced.map_err(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists => Error::Invalid(format!("{} came to be meanwhile", name.display())),
+            io::ErrorKind::AlreadyExists => created_meanwhile(name.display()),
             _ => failed(e),
         })?;
-        sync_directory_of(name)
+        sync_directory(directory_of(name))
     }
 
     /// Removes what killed writers of the same user left. What cannot be removed stays.
@@ -221,16 +221,19 @@ fn exchange(directory: &Path, name: &Path) -> io::Result<bool> {
     fs::rename(&aside, directory).map(|()| true)
 }
 
-/// Makes a rename in the directory of `path` durable.
-fn sync_directory_of(path: &Path) -> Result<()> {
-    let parent = directory_of(path);
-    let sync = File::open(parent).and_then(|directory| directory.sync_all());
-    sync.map_err(|e| Error::io(parent, e))
+/// Makes the names in a directory durable.
+pub fn sync_directory(directory: &Path) -> Result<()> {
+    File::open(directory).and_then(|open| open.sync_all()).map_err(|e| Error::io(directory, e))
 }
 
 /// Where a path's last component lies.
 pub fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Something got the name while that was being written which is not to replace anything.
+pub fn created_meanwhile(name: impl std::fmt::Display) -> Error {
+    Error::Invalid(format!("{name} was created meanwhile"))
 }
 
 /// Why something was not written, and what to do about it if it is for want of room.
