@@ -10,7 +10,7 @@ use super::upg::{cores, globs};
 use super::values::{ColumnsArg, Effort, GridArg, parse_bits, parse_ratio};
 use crate::archive::Archive;
 use crate::ops::choose::choose;
-use crate::ops::convert::{Options, Part, Target};
+use crate::ops::convert::{DEFAULT_BITS, Options, Part, Target};
 
 /// Convert safetensors to a .upg file
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub struct Convert {
     pub output: Option<PathBuf>,
 
     /// Bits per weight of the file, over all tensors that are neither kept nor quantised already
-    #[arg(long, value_name = "B", default_value_t = 3.2, value_parser = parse_bits)]
+    #[arg(long, value_name = "B", default_value_t = DEFAULT_BITS, value_parser = parse_bits)]
     pub bits: f64,
 
     /// Keep every bit
@@ -142,4 +142,24 @@ fn default_output(source: &Path, part: Option<Part>) -> Result<PathBuf> {
     let mut name = name.context("the source has no name; choose one with -o")?.to_os_string();
     name.push(part.map_or("-upg".to_owned(), |part| format!("-{}-of-{}.upg", part.number(), part.of())));
     Ok(PathBuf::from(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Args, Command};
+
+    #[test]
+    fn what_is_not_typed_is_what_the_library_has() {
+        let args = Args::try_parse_from(["upg", "convert", "model", "-o", "out.upg"]).expect("arguments");
+        let Some(Command::Convert(args)) = args.command else { panic!("another command") };
+        let (typed, own) = (args.options().expect("options"), Options::new("model", "out.upg"));
+        assert_eq!((typed.source, typed.output, typed.target), (own.source, own.output, own.target));
+        assert_eq!((typed.grid, typed.log2_states, typed.flat), (own.grid, own.log2_states, own.flat));
+        assert_eq!((typed.columns, typed.lossy_fp8), (own.columns, own.lossy_fp8));
+        assert_eq!((typed.threads, typed.memory, typed.force), (own.threads, own.memory, own.force));
+        assert!(typed.keep.is_empty() && typed.like.is_none() && typed.part.is_none());
+    }
 }

@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use globset::GlobSet;
 use upg::error::Result;
-use upg::ops::convert::{Columns, GridChoice, LEAST_MEMORY, Options, Target, convert};
+use upg::ops::convert::{LEAST_MEMORY, Options, Target, convert};
 use upg::shard::Shard;
 use upg::source::Memory;
 
@@ -76,20 +75,10 @@ fn headers_take_little_more_than_they_are() {
 fn most_of_conversion(source: &Path) -> usize {
     let place = tempfile::tempdir().expect("a directory");
     let options = Options {
-        source: source.to_path_buf(),
-        output: place.path().join("out.upg"),
         target: Target::Lossless,
-        grid: GridChoice::Auto,
-        log2_states: 3,
-        flat: false,
-        columns: Columns::Auto,
-        lossy_fp8: false,
-        keep: GlobSet::empty(),
-        like: None,
-        part: None,
         threads: 1,
         memory: LEAST_MEMORY,
-        force: false,
+        ..Options::new(source, place.path().join("out.upg"))
     };
     most_allocated(|| convert(&options, &()).expect("a valid source")).1
 }

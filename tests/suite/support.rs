@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use globset::GlobSet;
 use upg::archive::Archive;
-use upg::ops::convert::{Columns, GridChoice, Options, Report, Target, convert};
+use upg::ops::convert::{Options, Report, Target, convert};
 
 /// A generator of numbers that is the same on every machine.
 pub struct Random(pub u64);
@@ -70,22 +69,7 @@ pub fn write(directory: &Path, path: &str, bytes: &[u8]) {
 }
 
 pub fn options(source: &Path, output: &Path, target: Target) -> Options {
-    Options {
-        source: source.to_path_buf(),
-        output: output.to_path_buf(),
-        target,
-        grid: GridChoice::Auto,
-        log2_states: 3,
-        flat: false,
-        columns: Columns::Auto,
-        lossy_fp8: false,
-        keep: GlobSet::empty(),
-        like: None,
-        part: None,
-        threads: 2,
-        memory: 1 << 30,
-        force: false,
-    }
+    Options { target, threads: 2, memory: 1 << 30, ..Options::new(source, output) }
 }
 
 pub fn run(options: &Options) -> Report {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use globset::GlobSet;
 use serde::Serialize;
 
 use super::blocks::Blocks;
@@ -116,20 +115,14 @@ impl Synthetic {
     fn rate(&self, bits: f64, source: &Path, tiles: &[u8], len: usize, speeds: &Speeds<'_>) -> Result<Rate> {
         let output = source.with_extension("upg");
         let options = |grid| convert::Options {
-            source: source.to_path_buf(),
-            output: output.clone(),
             target: Target::Bits(bits),
             grid,
             log2_states: self.log2_states,
             flat: true,
             columns: Columns::None,
-            lossy_fp8: false,
-            keep: GlobSet::empty(),
-            like: None,
-            part: None,
             threads: speeds.thread_counts.last().copied().unwrap_or(1),
-            memory: 2 << 30,
             force: true,
+            ..convert::Options::new(source, &output)
         };
         let silent = Silent(speeds.progress);
         // The grid that auto does not choose, for comparison, and auto last, whose file stays.

@@ -102,6 +102,9 @@ impl Columns {
 
 /// Fewest and most bits per weight that may be asked for.
 pub const BITS: std::ops::RangeInclusive<f64> = 1.0..=12.0;
+/// Bits per weight, and bytes of memory, if nothing else is asked.
+pub const DEFAULT_BITS: f64 = 3.2;
+pub const DEFAULT_MEMORY: u64 = 2 << 30;
 
 pub struct Options {
     pub source: PathBuf,
@@ -146,12 +149,12 @@ impl Progress for () {
 }
 
 impl Options {
-    /// 3.2 bits per weight, and all else as `upg convert` has it.
+    /// As `upg convert` has it without options.
     pub fn new(source: impl Into<PathBuf>, output: impl Into<PathBuf>) -> Options {
         Options {
             source: source.into(),
             output: output.into(),
-            target: Target::Bits(3.2),
+            target: Target::Bits(DEFAULT_BITS),
             grid: GridChoice::Auto,
             log2_states: 3,
             flat: false,
@@ -161,7 +164,7 @@ impl Options {
             like: None,
             part: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
-            memory: 2 << 30,
+            memory: DEFAULT_MEMORY,
             force: false,
         }
     }
