@@ -66,6 +66,7 @@ extern crate alloc;
 pub mod archive;
 #[cfg(feature = "std")]
 pub mod blocks;
+pub mod buffer;
 #[cfg(feature = "std")]
 pub mod cache;
 #[cfg(feature = "std")]

@@ -17,7 +17,7 @@ pub mod check;
 #[path = "../../src/readahead/mod.rs"]
 pub mod readahead;
 
-use upg::{archive, error, format};
+use upg::{archive, buffer, error, format};
 
 /// In place of upg's.
 mod sync {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::Builder;
 
 use super::reader::{Archive, ArrayId};
+use crate::buffer::fit;
 use crate::error::{Error, Result};
 
 impl Archive {
@@ -37,9 +38,7 @@ impl Archive {
                 let Some(&id) = arrays.get(position) else { return Ok(()) };
                 let array = self.array(id);
                 let block = (u64::from(array.block_count()) - (ends[position] - i)) as u32;
-                let length = array.bytes_of_block(block) as usize;
-                bytes.try_reserve_exact(length.saturating_sub(bytes.len())).map_err(Error::no_memory)?;
-                bytes.resize(length, 0);
+                fit(&mut bytes, array.bytes_of_block(block) as usize)?;
                 let decoded = self.decode_block(id, block, &mut bytes);
                 visit(position, block, decoded.map(|()| bytes.as_slice()))?;
             }

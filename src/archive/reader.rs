@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::describe::SIDE_BLOCK;
 use super::frame;
 use super::kept::{Kept, with_base_buffer, with_buffer};
+use crate::buffer::fit;
 use crate::codec::{decode_block, side::Side};
 use crate::error::{Defect, Error, Result};
 use crate::format::{
@@ -170,8 +171,7 @@ impl Archive {
         self.decode(id, block, out)?;
         if let Some(base) = array.base {
             with_base_buffer(|bytes| {
-                bytes.try_reserve_exact(out.len().saturating_sub(bytes.len())).map_err(Error::no_memory)?;
-                bytes.resize(out.len(), 0);
+                fit(bytes, out.len())?;
                 self.decode(ArrayId(base), block, bytes)?;
                 out.iter_mut().zip(&**bytes).for_each(|(byte, base)| *byte ^= base);
                 Ok(())
@@ -240,8 +240,7 @@ impl Archive {
         }
         with_buffer(|stored| {
             // A thread keeps this for good: no more than it needs.
-            stored.try_reserve_exact(length.saturating_sub(stored.len())).map_err(Error::no_memory)?;
-            stored.resize(length, 0);
+            fit(stored, length)?;
             self.read_stored_at(record, stored)?.and_then(|()| then(stored)).map_err(at)
         })
     }
@@ -280,8 +279,7 @@ impl Archive {
                 return self.decode_block(piece.array, piece.block, to);
             }
             let length = array.bytes_of_block(piece.block) as usize;
-            block.try_reserve_exact(length.saturating_sub(block.len())).map_err(Error::no_memory)?;
-            block.resize(length, 0);
+            fit(&mut block, length)?;
             self.decode_block(piece.array, piece.block, &mut block)?;
             to.copy_from_slice(&block[piece.skip..piece.skip + piece.length]);
             Ok(())

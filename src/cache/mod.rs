@@ -14,6 +14,7 @@ use lru::LruCache;
 use memmap2::MmapMut;
 
 use crate::archive::ArrayId;
+use crate::buffer;
 use crate::error::{Error, Result};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -185,10 +186,7 @@ impl BlockCache {
 
     fn allocate(&self, length: usize) -> Result<Buffer> {
         if length < MAPPED_FROM {
-            let mut bytes = Vec::new();
-            bytes.try_reserve_exact(length).map_err(Error::no_memory)?;
-            bytes.resize(length, 0);
-            return Ok(Buffer::Heap(bytes));
+            return Ok(Buffer::Heap(buffer::of(length)?));
         }
         let mut state = self.lock();
         // Before the spare ones, so that this list is as short as few blocks are in use.
@@ -208,8 +206,7 @@ impl BlockCache {
             return Ok(Buffer::Mapped(buffer));
         }
         drop(state);
-        let mapping = MmapMut::map_anon(length).map_err(|e| Error::io("memory for a block", e))?;
-        Ok(Buffer::Mapped(mapping))
+        MmapMut::map_anon(length).map(Buffer::Mapped).map_err(|_| Error::NoMemory)
     }
 
     pub fn stats(&self) -> CacheStats {

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::Progress;
 use super::rows;
+use crate::buffer::fit;
 use crate::codec::float;
 use crate::codec::histogram::Histogram;
 use crate::codec::params::ENTRIES;
@@ -96,11 +97,9 @@ fn chunks<T: Send>(
         let len = chunk.min(tensor.length - start) as usize;
         BUFFER.with_borrow_mut(|buffer| {
             // Kept: fresh memory takes as long as counting does.
-            buffer.try_reserve_exact(len.saturating_sub(buffer.len())).map_err(Error::no_memory)?;
-            buffer.resize(buffer.len().max(len), 0);
-            let bytes = &mut buffer[..len];
-            source.read_exact_at(bytes, tensor.offset + start)?;
-            Ok(each(bytes))
+            fit(buffer, len)?;
+            source.read_exact_at(buffer, tensor.offset + start)?;
+            Ok(each(buffer))
         })
     })
 }

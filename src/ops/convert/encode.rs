@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::plan::{Coding, Exact, Lossy, Plan};
+use crate::buffer::fit;
 use crate::codec::decode_block_on;
 use crate::codec::encode::{Symbols, encode_block_on};
 use crate::codec::entropy::encode::EncodeTable;
@@ -137,7 +138,7 @@ fn decoded_quality(isa: Isa, plan: &Plan, stored: &[u8], bytes: &[u8]) -> Result
         _ => return Ok(Quality::default()),
     };
     DECODED.with_borrow_mut(|decoded| {
-        decoded.resize(bytes.len(), 0);
+        fit(decoded, bytes.len())?;
         decode_block_on(isa, params, side, plan.row_len as usize, stored, decoded)
             .map_err(|defect| Error::Invalid(format!("a block that was just coded does not decode: {}", defect.0)))?;
         Ok(Quality::measure(plan.dtype, bytes, decoded))

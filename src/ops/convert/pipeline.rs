@@ -17,6 +17,7 @@ use super::roles::Names;
 use super::tree::{SourceFile, SourceTree};
 use super::{Options, Progress, metadata};
 use crate::archive::ArchiveWriter;
+use crate::buffer;
 use crate::codec::kernel::Isa;
 use crate::error::{Error, Result};
 use crate::format::{ArrayInfo, BlockMode, Codec};
@@ -143,9 +144,7 @@ fn encode_one(
     let block_bytes = u64::from(plan.block_elems) * plan.width();
     let start = i * block_bytes;
     let length = block_bytes.min(plan.elements * plan.width() - start) as usize;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length).map_err(Error::no_memory)?;
-    bytes.resize(length, 0);
+    let mut bytes = buffer::of(length)?;
     source.read_exact_at(&mut bytes, at + start)?;
     let encoded = encode(Isa::chosen(), plan, patterns, i, &bytes)?;
     progress.advance(bytes.len() as u64);

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::blocks::{Copier, Place};
 use crate::archive::{Archive, ArchiveWriter, ArrayId};
+use crate::buffer;
 use crate::codec::histogram::Histogram;
 use crate::codec::kernel::Isa;
 use crate::error::{Error, Result};
@@ -113,7 +114,7 @@ pub fn write(
 fn difference(copier: &Copier, tensor: Place, from: Place, block: u32) -> Result<Vec<u8>> {
     copier.check_cancelled()?;
     let decoded = |place: Place| {
-        let mut bytes = vec![0; copier.info(place).bytes_of_block(block) as usize];
+        let mut bytes = buffer::of(copier.info(place).bytes_of_block(block) as usize)?;
         copier.archive(place.archive).decode_block(ArrayId(place.array), block, &mut bytes)?;
         Ok::<_, Error>(bytes)
     };

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::journal;
 use crate::archive::{Archive, ArrayId, FileId};
+use crate::buffer;
 use crate::error::{Error, Result};
 use crate::format::{Extent, ExtentKind, FileEntry};
 use crate::partial::is_temporary;
@@ -121,9 +122,7 @@ fn own_metadata(archive: &Archive, id: FileId) -> Result<Option<HashMap<String, 
         let what = format!("a safetensors header of {} bytes", first.length);
         return Err(Error::unsupported(archive.name(), what));
     }
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(first.length as usize).map_err(Error::no_memory)?;
-    bytes.resize(first.length as usize, 0);
+    let mut bytes = buffer::of(first.length as usize)?;
     archive.read_at(id, 0, &mut bytes)?;
     // Whether this is what a header must be is for whoever reads the whole file.
     let own: OwnHeader = bytes.get(8..).and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::findings::Finding;
 use crate::archive::{Archive, ArrayId};
+use crate::buffer::fit;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::format::{Extent, ExtentKind, FileEntry, Model};
@@ -185,7 +186,7 @@ impl<'a> Against<'a> {
         for &i in self.of_array.get(&array.0).into_iter().flatten() {
             let pair = &self.pairs[i];
             let within = u64::from(block) * self.archive.array(array).block_bytes();
-            source.resize(decoded.len(), 0);
+            fit(&mut source, decoded.len())?;
             // Opened anew each time: a model may have more shards than a process may open files.
             LocalFile::open(&pair.source)?.read_exact_at(&mut source, pair.at + within)?;
             let tally = Tally::of(pair, within, &source, decoded);
