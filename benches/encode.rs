@@ -60,7 +60,7 @@ fn main() {
 /// Gaussian weights. The best encoder runs, as the converter calls it.
 fn lossless_blocks() {
     for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32, Dtype::F8_E4M3] {
-        let width = dtype.bits() as usize / 8;
+        let width = dtype.width_in_array();
         let mut random = random();
         let bytes: Vec<u8> = (0..ELEMENTS)
             .flat_map(|_| {

@@ -98,6 +98,12 @@ impl Dtype {
         self.bits().is_multiple_of(8).then_some(self.bits() as usize / 8)
     }
 
+    /// Size of an element in bytes of a type that arrays can have, all of which have whole bytes.
+    pub fn width_in_array(self) -> usize {
+        debug_assert!(self.width().is_some(), "{self:?} in an array");
+        self.bits() as usize / 8
+    }
+
     /// Whether a matrix of this type is stored lossily unless something else is asked.
     pub fn lossy_by_default(self) -> bool {
         matches!(self, F16 | BF16 | F32)

@@ -45,7 +45,7 @@ impl Histogram {
 
     /// Counts whole elements, at most 2^32 - 1 at a time.
     pub fn add(&mut self, bytes: &[u8]) {
-        let tables = match self.dtype.bits() / 8 {
+        let tables = match self.dtype.width_in_array() {
             1 => count(bytes, &mut self.ones, |&[byte]| usize::from(byte)),
             2 => count(bytes, &mut self.ones, |&element| usize::from(u16::from_le_bytes(element))),
             4 => count(bytes, &mut self.ones, |&[_, _, c, d]| usize::from(u16::from_le_bytes([c, d]))),

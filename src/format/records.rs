@@ -92,7 +92,7 @@ impl Codec {
 impl ArrayInfo {
     /// Bytes per element.
     pub fn width(&self) -> u64 {
-        u64::from(self.dtype.bits() / 8)
+        self.dtype.width_in_array() as u64
     }
 
     pub fn byte_len(&self) -> u64 {

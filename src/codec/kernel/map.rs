@@ -98,7 +98,7 @@ impl<'a> TableMap<'a> {
         if tables.is_empty() {
             tables.push(table(1.0));
         }
-        TableMap { tables, table_of, row_steps, width: dtype.bits() as usize / 8 }
+        TableMap { tables, table_of, row_steps, width: dtype.width_in_array() }
     }
 
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]

@@ -223,7 +223,7 @@ impl Synthetic {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
         };
-        let mut bytes = Vec::with_capacity((self.weights * u64::from(self.dtype.bits() / 8)) as usize);
+        let mut bytes = Vec::with_capacity(self.weights as usize * self.dtype.width_in_array());
         let mut push = |weight: f64| match self.dtype {
             Dtype::BF16 => bytes.extend_from_slice(&half::bf16::from_f64(weight).to_le_bytes()),
             _ => bytes.extend_from_slice(&(weight as f32).to_le_bytes()),

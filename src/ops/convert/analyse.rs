@@ -35,7 +35,7 @@ pub fn survey(
     row_len: Option<u64>,
     progress: &dyn Progress,
 ) -> Result<Survey> {
-    let width = u64::from(dtype.bits() / 8);
+    let width = dtype.width_in_array() as u64;
     let row_bytes = row_len.unwrap_or(1) * width;
     chunks(source, tensor, CHUNK / row_bytes * row_bytes, progress, |bytes| {
         let mut histogram = Histogram::new(dtype);

@@ -71,7 +71,7 @@ fn count_zeros(dtype: Dtype, bytes: &[u8]) -> u64 {
         bytes.as_chunks().0.iter().filter(|element| is_zero(element)).count() as u64
     }
     let sign = if dtype.split().is_some() { 0x80 } else { 0 };
-    match dtype.bits() / 8 {
+    match dtype.width_in_array() {
         1 => count::<1>(bytes, sign),
         2 => count::<2>(bytes, sign),
         4 => count::<4>(bytes, sign),

@@ -89,7 +89,7 @@ impl Plan {
 
     /// For elements that no entropy coder of ours fits: zstd where it helps.
     pub fn opaque(dtype: Dtype, elements: u64, zstd_helps: bool) -> Plan {
-        let width = u64::from(dtype.bits() / 8);
+        let width = dtype.width_in_array() as u64;
         let block_elems = (BLOCK_BYTES / width).min(elements) as u32;
         let coding = if zstd_helps { Coding::Zstd(3) } else { Coding::Stored };
         Plan { dtype, elements, row_len: 1, block_elems, coding }
@@ -125,7 +125,7 @@ impl Plan {
         let side = SideContent { frequencies: &frequencies, field_values: Some(&code.values), ..Default::default() };
         let (side, table) = (side.to_bytes(), EncodeTable::new(&frequencies[0], 1));
         let plan = geometry.plan(Coding::Lossless(Box::new(Exact { params, code, table, side })));
-        (plan.estimated_bytes() < (elements * u64::from(dtype.bits() / 8)) as f64).then_some(plan)
+        (plan.estimated_bytes() < (elements * dtype.width_in_array() as u64) as f64).then_some(plan)
     }
 
     /// Lossily without a trellis, on the best of `grids`, with at most `bits` bits per
@@ -158,7 +158,7 @@ impl Plan {
     }
 
     pub fn width(&self) -> u64 {
-        u64::from(self.dtype.bits() / 8)
+        self.dtype.width_in_array() as u64
     }
 
     /// Bytes that a losslessly coded array will take, from its entropy.
@@ -257,7 +257,7 @@ impl Geometry {
 
     /// What a block holds at most.
     pub fn most_elements(dtype: Dtype) -> u64 {
-        BLOCK_BYTES / u64::from(dtype.bits() / 8)
+        BLOCK_BYTES / dtype.width_in_array() as u64
     }
 
     /// Bytes besides the symbols: side block, lanes' states, records of blocks.

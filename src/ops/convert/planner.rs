@@ -126,7 +126,7 @@ impl<'a> Planner<'a, '_> {
             plan = plan.or(lossless);
         }
         if plan.is_none() && tensor.length > 0 {
-            let elements = tensor.length / u64::from(dtype.bits() / 8);
+            let elements = tensor.length / dtype.width_in_array() as u64;
             plan = Some(Plan::opaque(dtype, elements, zstd_helps(source, tensor)?));
         }
         let is_lossy =

@@ -158,7 +158,7 @@ impl Matrix<'_> {
     }
 
     fn read_rows(&self, rows: &[u64], row_len: u64) -> Result<Vec<f32>> {
-        let (dtype, width) = (self.tensor.dtype, u64::from(self.tensor.dtype.bits() / 8));
+        let (dtype, width) = (self.tensor.dtype, self.tensor.dtype.width_in_array() as u64);
         let mut values = Vec::with_capacity(rows.len() * row_len as usize);
         let mut bytes = Vec::new();
         for &row in rows {
@@ -223,7 +223,7 @@ impl TrellisPlan {
         bytes: &[u8],
     ) -> Result<Vec<u8>> {
         let dtype = self.params.dtype;
-        let width = dtype.bits() as usize / 8;
+        let width = dtype.width_in_array();
         let shape = BlockShape { elements: bytes.len() / width, row_len, lanes: self.params.lanes };
         let last_row = first_row + shape.rows();
         let source = if dtype == Dtype::BF16 {
