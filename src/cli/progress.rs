@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::ops::convert::Progress;
+use crate::ops::progress::Progress;
 
 /// Shown on standard error if that is a terminal, else silent.
 pub struct Bar {

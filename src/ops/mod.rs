@@ -7,6 +7,7 @@ pub mod convert;
 mod existing;
 pub mod info;
 pub mod merge;
+pub mod progress;
 mod quality;
 pub mod unpack;
 pub mod verify;

@@ -20,7 +20,7 @@ pub use synthetic::{Alternative, ROW, Rate, Synthetic, SyntheticBench};
 
 use crate::codec::kernel::Isa;
 use crate::error::{Error, Result};
-use crate::ops::convert::Progress;
+use crate::ops::progress::Progress;
 
 /// Decoded bytes that are measured over: at least so many, and beyond the caches.
 const LEAST_DATA: u64 = 256 << 20;

@@ -14,7 +14,8 @@ use crate::codec::manifold::Grid;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::format::{Array, ExtentKind};
-use crate::ops::convert::{self, BlockEncoder, Columns, GridChoice, Progress, Target};
+use crate::ops::convert::{self, BlockEncoder, Columns, GridChoice, Target};
+use crate::ops::progress::Progress;
 
 /// Weights per row.
 pub const ROW: u64 = 2048;

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::Progress;
 use super::rows;
 use crate::buffer::fit;
 use crate::codec::float;
@@ -13,6 +12,7 @@ use crate::codec::params::ENTRIES;
 use crate::codec::sparse::Quantiser;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::ops::progress::Progress;
 use crate::shard::ShardTensor;
 use crate::source::{LocalFile, ReadAt};
 

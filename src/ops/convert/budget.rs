@@ -10,8 +10,9 @@ use super::metadata::rounded;
 use super::plan::{Plan, array_dtype};
 use super::roles::Names;
 use super::tree::{SourceFile, SourceKind, SourceTree};
-use super::{Options, Progress, Target};
+use super::{Options, Target};
 use crate::error::{Error, Result};
+use crate::ops::progress::Progress;
 use crate::shard::ShardTensor;
 use crate::source::{LocalFile, ReadAt};
 

@@ -41,6 +41,7 @@ pub use tree::{SourceFile, SourceKind, SourceTree};
 
 use crate::codec::manifold::Grid;
 use crate::error::{Error, Result};
+use crate::ops::progress::Progress;
 use destination::Destination;
 
 /// How much a model should shrink.
@@ -130,22 +131,6 @@ pub struct Options {
     pub memory: u64,
     /// Replace what is at the destination.
     pub force: bool,
-}
-
-/// Told of progress, in bytes of the source, and asked whether to go on.
-pub trait Progress: Sync {
-    fn begin(&self, total: u64);
-    fn advance(&self, bytes: u64);
-    fn cancelled(&self) -> bool;
-}
-
-/// Nobody watches, and nobody stops it.
-impl Progress for () {
-    fn begin(&self, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn cancelled(&self) -> bool {
-        false
-    }
 }
 
 impl Options {

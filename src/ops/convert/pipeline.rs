@@ -15,12 +15,13 @@ use super::planner::{Planned, plan_all};
 use super::report::{Report, TensorReport};
 use super::roles::Names;
 use super::tree::{SourceFile, SourceTree};
-use super::{Options, Progress, metadata};
+use super::{Options, metadata};
 use crate::archive::ArchiveWriter;
 use crate::buffer;
 use crate::codec::kernel::Isa;
 use crate::error::{Error, Result};
 use crate::format::{ArrayInfo, BlockMode, Codec};
+use crate::ops::progress::Progress;
 use crate::ops::quality::Quality;
 use crate::source::{LocalFile, ReadAt};
 

@@ -2,15 +2,16 @@
 
 use std::sync::mpsc::{channel, sync_channel};
 
+use super::Options;
 use super::budget::{Account, Budget};
 use super::encode::{PatternTable, encode};
 use super::plan::Plan;
 use super::planner::plan_all;
 use super::roles::Names;
 use super::tree::SourceTree;
-use super::{Options, Progress};
 use crate::codec::kernel::Isa;
 use crate::error::{Error, Result};
+use crate::ops::progress::Progress;
 
 /// What a conversion needs to encode the blocks of its first tensor.
 pub struct BlockEncoder {

@@ -8,7 +8,7 @@ use super::difference;
 use crate::archive::{Archive, ArchiveWriter};
 use crate::error::{Error, Result};
 use crate::format::{ArrayInfo, BlockMode, BlockRecord};
-use crate::ops::convert::Progress;
+use crate::ops::progress::Progress;
 
 /// What was there already, and what became a difference.
 #[derive(Debug, Clone, Copy, Default)]

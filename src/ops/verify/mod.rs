@@ -17,7 +17,8 @@ use crate::archive::{Archive, ArrayId};
 use crate::error::{Error, Result};
 use crate::format::{ArrayInfo, Model};
 use crate::object;
-use crate::ops::convert::{Part, PartNote, Progress};
+use crate::ops::convert::{Part, PartNote};
+use crate::ops::progress::Progress;
 use against::Against;
 use findings::BadBlock;
 
