@@ -18,7 +18,7 @@ use crate::buffer::fit;
 use crate::codec::{decode_block, side::Side};
 use crate::error::{Defect, Error, Result};
 use crate::format::{
-    Array, BlockMode, BlockRecord, Codec, Extent, FileEntry, HEADER_LEN, Index, Model, TRAILER_LEN, Trailer,
+    ArrayInfo, BlockMode, BlockRecord, Codec, Extent, FileEntry, HEADER_LEN, Index, Model, TRAILER_LEN, Trailer,
     check_header,
 };
 #[cfg(feature = "std")]
@@ -157,12 +157,12 @@ impl Archive {
         &self.index.extents[file.extents.clone()]
     }
 
-    pub fn array(&self, id: ArrayId) -> &Array {
+    pub fn array(&self, id: ArrayId) -> &ArrayInfo {
         &self.index.arrays[id.0 as usize]
     }
 
     /// Decodes block `block` of an array into `out`, whose length must be
-    /// [`Array::bytes_of_block`]. Checksums are verified before any byte is used.
+    /// [`ArrayInfo::bytes_of_block`]. Checksums are verified before any byte is used.
     pub fn decode_block(&self, id: ArrayId, block: u32, out: &mut [u8]) -> Result<()> {
         let array = self.array(id);
         if block >= array.block_count() || out.len() as u64 != array.bytes_of_block(block) {

@@ -14,8 +14,6 @@ use super::trailer::Trailer;
 use crate::dtype::Dtype;
 use crate::error::Result;
 
-pub type Array = ArrayInfo;
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
     pub name: String,
@@ -54,7 +52,7 @@ pub struct Index {
     pub models: Vec<Model>,
     pub files: Vec<FileEntry>,
     pub extents: Vec<Extent>,
-    pub arrays: Vec<Array>,
+    pub arrays: Vec<ArrayInfo>,
     bytes: Vec<u8>,
     blocks: Range<usize>,
     /// Of each array.
@@ -119,7 +117,7 @@ impl Index {
             *sum += u64::from(self.block(i).length);
             Some(*sum)
         }));
-        let stored = |array: &Array| {
+        let stored = |array: &ArrayInfo| {
             let (first, count) = (array.first_block as usize, array.block_count() as usize);
             let side = array.side_block.map_or(0, |i| u64::from(self.block(i).length));
             before[first + count] - before[first] + side

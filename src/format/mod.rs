@@ -16,7 +16,7 @@ mod write;
 
 pub use extent::ExtentKind;
 pub use forever_constant::{HEADER_LEN, MAX_BLOCK_BYTES, MAX_DIMENSIONS, NONE, TRAILER_LEN, VERSION};
-pub use index::{Array, Extent, FileEntry, Index, Model};
+pub use index::{Extent, FileEntry, Index, Model};
 pub use path::{Clash, check_component, check_path, clash};
 #[cfg(feature = "std")]
 pub use records::snr_db;

@@ -12,7 +12,7 @@ use super::forever_constant::{
     ARRAY_LEN, BLOCK_LEN, EXTENT_LEN, FILE_LEN, HASH_OF_NOTHING, HEADER_LEN, MAX_DIMENSIONS, MAX_STORED_BYTES,
     MODEL_LEN, NONE,
 };
-use super::index::{Array, Extent, FileEntry, Model};
+use super::index::{Extent, FileEntry, Model};
 use super::path::{check_component, check_path, clash};
 use super::records::{ArrayInfo, BlockMode, BlockRecord, u32_at, u64_at};
 use super::sections::{SectionId, Sections};
@@ -67,8 +67,8 @@ impl<'a> Parser<'a> {
         Ok(text.to_owned())
     }
 
-    pub fn arrays(&self) -> Result<Vec<Array>> {
-        let mut arrays: Vec<Array> = Vec::new();
+    pub fn arrays(&self) -> Result<Vec<ArrayInfo>> {
+        let mut arrays: Vec<ArrayInfo> = Vec::new();
         for (i, (at, record)) in self.records(SectionId::Arrays)?.enumerate() {
             let corrupt = |what: &str| self.corrupt(format!("array {i}"), at, what);
             let array = ArrayInfo::parse(record).map_err(|defect| corrupt(defect.0))?;
@@ -78,7 +78,7 @@ impl<'a> Parser<'a> {
                 if base.base.is_some() {
                     return Err(corrupt("difference from a difference"));
                 }
-                let of = |array: &Array| (array.elements, array.block_elems, array.dtype.bits());
+                let of = |array: &ArrayInfo| (array.elements, array.block_elems, array.dtype.bits());
                 if of(base) != of(&array) {
                     return Err(corrupt("difference from an array of another form"));
                 }
@@ -89,7 +89,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Every record is well-formed, inside the file, and fits the array that uses it.
-    pub fn check_blocks(&self, arrays: &[Array]) -> Result<()> {
+    pub fn check_blocks(&self, arrays: &[ArrayInfo]) -> Result<()> {
         let mut blocks = Vec::new();
         for (i, (at, bytes)) in self.records::<BLOCK_LEN>(SectionId::Blocks)?.enumerate() {
             let item = || format!("block {i}");
@@ -124,14 +124,14 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    pub fn extents(&self, arrays: &[Array]) -> Result<Vec<Extent>> {
+    pub fn extents(&self, arrays: &[ArrayInfo]) -> Result<Vec<Extent>> {
         self.records::<EXTENT_LEN>(SectionId::Extents)?
             .enumerate()
             .map(|(i, (at, record))| self.extent(&format!("extent {i}"), at, record, arrays))
             .collect()
     }
 
-    fn extent(&self, item: &str, at: usize, record: &[u8; EXTENT_LEN], arrays: &[Array]) -> Result<Extent> {
+    fn extent(&self, item: &str, at: usize, record: &[u8; EXTENT_LEN], arrays: &[ArrayInfo]) -> Result<Extent> {
         let corrupt = |what: &str| self.corrupt(item, at, what);
         let raw = RawExtent::parse(record).map_err(|defect| corrupt(defect.0))?;
         let kind = ExtentKind::from_code(raw.kind).ok_or_else(|| corrupt("unknown kind of extent"))?;

@@ -9,7 +9,7 @@ use super::blocks::Blocks;
 use super::{Speed, Speeds};
 use crate::archive::{Archive, ArrayId};
 use crate::error::{Error, Result};
-use crate::format::{Array, ExtentKind};
+use crate::format::{ArrayInfo, ExtentKind};
 use crate::ops::info::{Info, info};
 
 /// Arrays of one form that make up less of the file's tensors than that are left out.
@@ -74,7 +74,7 @@ pub fn run(path: &Path, speeds: &Speeds<'_>) -> Result<FileBench> {
 }
 
 /// What decides which loop decodes an array; None of other codecs.
-fn form(array: &Array) -> Option<String> {
+fn form(array: &ArrayInfo) -> Option<String> {
     let params = array.codec.symbols()?;
     let mut form = format!("{} {}", array.codec.name(), array.dtype.name());
     let mut add = |what: String| {

@@ -13,7 +13,7 @@ use crate::codec::kernel::Isa;
 use crate::codec::manifold::Grid;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::format::{Array, ExtentKind};
+use crate::format::{ArrayInfo, ExtentKind};
 use crate::ops::convert::{self, BlockEncoder, Columns, GridChoice, Target};
 use crate::ops::progress::Progress;
 
@@ -281,7 +281,7 @@ impl Outcome {
     }
 }
 
-fn tensor_of(archive: &Archive) -> Result<(ArrayId, &Array)> {
+fn tensor_of(archive: &Archive) -> Result<(ArrayId, &ArrayInfo)> {
     let mut extents = archive.index().extents.iter().filter(|extent| extent.kind == ExtentKind::Tensor);
     let id = extents.find_map(|extent| extent.array).map(ArrayId);
     let id = id.ok_or_else(|| Error::Invalid(format!("{}: no tensor", archive.name())))?;
