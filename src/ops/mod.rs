@@ -7,6 +7,7 @@ pub mod convert;
 mod existing;
 pub mod info;
 pub mod merge;
+mod names;
 pub mod progress;
 mod quality;
 pub mod unpack;

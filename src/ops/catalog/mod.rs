@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::archive::Archive;
 use crate::format::{Extent, ExtentKind, Model};
+use crate::ops::names::layer_of;
 use crate::shard::ShardTensor;
-pub use kind::{Kind, layer_of};
+pub use kind::Kind;
 
 #[derive(Debug, Serialize)]
 pub struct Catalog {

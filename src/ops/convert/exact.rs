@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Options, Target};
 use crate::dtype::Dtype;
+use crate::ops::names::ROUTERS;
 use crate::shard::ShardTensor;
 
 /// Fewer elements than this are stored exactly: tables would outweigh them.
@@ -110,7 +111,7 @@ fn of_tensor(tensor: &ShardTensor, lossy_fp8: bool) -> Option<Reason> {
 
 fn is_router(tensor: &ShardTensor) -> bool {
     let flat = matches!(tensor.shape[..], [rows, columns] if columns / ROUTER_FLATNESS >= rows);
-    flat && [".gate.weight", ".router.weight"].iter().any(|part| tensor.name.ends_with(part))
+    flat && ROUTERS.iter().any(|part| tensor.name.ends_with(&format!(".{part}.weight")))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use crate::ops::catalog::layer_of;
+use crate::ops::names::{EMBEDDINGS, HEADS, is_outer_weight_of, layer_of};
 
 /// What a matrix does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +19,6 @@ pub enum Role {
     /// Anything between them.
     Linear,
 }
-
-const EMBEDDINGS: [&str; 6] = ["embed_tokens", "word_embeddings", "wte", "tok_embeddings", "embed_in", "embeddings"];
-const HEADS: [&str; 5] = ["lm_head", "embed_out", "output", "score", "decoder"];
 
 /// What is read of `config.json`: all of it would take many times its size.
 #[derive(Default, serde::Deserialize)]
@@ -45,7 +42,7 @@ impl<'a> Names<'a> {
         let all: HashSet<&str> = all.collect();
         let config: Config = config.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         Names {
-            has_head: all.iter().any(|name| is_weight_of(name, &HEADS)),
+            has_head: all.iter().any(|name| is_outer_weight_of(name, &HEADS)),
             layers: all.iter().filter_map(|name| layer_of(name)).collect::<HashSet<_>>().len(),
             gain_less_one: config.model_type.starts_with("gemma"),
             all,
@@ -59,9 +56,9 @@ impl<'a> Names<'a> {
 
     /// An embedding without a head beside it is the head, too.
     pub fn role(&self, name: &str) -> Role {
-        if is_weight_of(name, &HEADS) {
+        if is_outer_weight_of(name, &HEADS) {
             Role::Head
-        } else if !is_weight_of(name, &EMBEDDINGS) {
+        } else if !is_outer_weight_of(name, &EMBEDDINGS) {
             Role::Linear
         } else if self.has_head {
             Role::Embedding
@@ -78,18 +75,9 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Whether the last part of the name before `.weight` is one of these, in the outer
-/// levels of the model: layers have parts of such names, too.
-fn is_weight_of(name: &str, parts: &[&str]) -> bool {
-    let Some(stem) = name.strip_suffix(".weight") else { return false };
-    let mut components = stem.rsplit('.');
-    let last = components.next().unwrap_or_default();
-    parts.contains(&last) && layer_of(name).is_none()
-}
-
 /// Names that the norm before a matrix may have, the likeliest first.
 fn candidates(stem: &str) -> Vec<String> {
-    if is_weight_of(&format!("{stem}.weight"), &HEADS) {
+    if is_outer_weight_of(&format!("{stem}.weight"), &HEADS) {
         return ["model.norm", "norm", "model.final_layernorm", "language_model.model.norm"].map(str::to_owned).into();
     }
     let Some(layer) = layer_of(stem) else { return Vec::new() };
