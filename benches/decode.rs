@@ -16,7 +16,7 @@ use upg::codec::decode_block_on;
 use upg::codec::encode::{Symbols, encode_block, trellis_entries};
 use upg::codec::entropy::encode::EncodeTable;
 use upg::codec::entropy::frequencies::Frequencies;
-use upg::codec::kernel::Isa;
+use upg::codec::isa::Isa;
 use upg::codec::layout::BlockShape;
 use upg::codec::manifold::Grid;
 use upg::codec::params::{ESCAPE, PrimeSparse, SymbolMap, SymbolParams, Trellis};

@@ -10,7 +10,7 @@ use upg::codec::encode::{Symbols, encode_block_on};
 use upg::codec::entropy::encode::EncodeTable;
 use upg::codec::entropy::frequencies::Frequencies;
 use upg::codec::histogram::Histogram;
-use upg::codec::kernel::Isa;
+use upg::codec::isa::Isa;
 use upg::codec::layout::BlockShape;
 use upg::codec::lossless;
 use upg::codec::manifold::Grid;

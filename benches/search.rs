@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use upg::codec::kernel::Isa;
+use upg::codec::isa::Isa;
 use upg::codec::layout::BlockShape;
 use upg::codec::params::{ENTRIES, Trellis};
 use upg::codec::trellis::{Choice, Metrics, Scratch, Search, Source, ungerboeck};

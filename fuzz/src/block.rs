@@ -8,7 +8,7 @@ use upg::codec::decode_block_on;
 use upg::codec::encode::{Symbols, encode_block_on, trellis_entries};
 use upg::codec::entropy::encode::EncodeTable;
 use upg::codec::entropy::frequencies::{Frequencies, TOTAL};
-use upg::codec::kernel::Isa;
+use upg::codec::isa::Isa;
 use upg::codec::layout::BlockShape;
 use upg::codec::manifold::Grid;
 use upg::codec::params::{ENTRIES, ESCAPE, PrimeSparse, SymbolMap, SymbolParams, Trellis};

@@ -7,7 +7,7 @@ use upg::codec::encode::{Symbols, encode_block_on};
 use upg::codec::entropy::encode::EncodeTable;
 use upg::codec::entropy::frequencies::Frequencies;
 use upg::codec::float::{from_bits, largest, to_bits};
-use upg::codec::kernel::Isa;
+use upg::codec::isa::Isa;
 use upg::codec::layout::BlockShape;
 use upg::codec::manifold::{Grid, Levels, TRELLIS_CENTRE, step_factor, trellis_level};
 use upg::codec::params::{ENTRIES, ESCAPE, PrimeSparse, SymbolMap, SymbolParams};

@@ -2,7 +2,7 @@
 
 use crate::codec::entropy;
 use crate::codec::entropy::encode::{EncodeTable, Job};
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::codec::layout::BlockShape;
 use crate::codec::params::{CONTEXT_ENTRIES, ESCAPE, SymbolParams};
 use crate::codec::raw::Raw;

@@ -12,6 +12,7 @@ pub mod entropy;
 pub mod float;
 #[cfg(feature = "std")]
 pub mod histogram;
+pub mod isa;
 pub mod kernel;
 pub mod layout;
 #[cfg(feature = "std")]
@@ -28,7 +29,7 @@ pub mod sparse;
 pub mod trellis;
 
 use crate::error::Defect;
-use kernel::Isa;
+use isa::Isa;
 use layout::BlockShape;
 use params::SymbolParams;
 use side::Side;

@@ -9,8 +9,7 @@
 //! its rate and distortion are exact for the 16-bit types.
 
 use crate::codec::float;
-use crate::codec::histogram::{Sums, ValueSums};
-use crate::codec::lossless::entropy;
+use crate::codec::histogram::{Sums, ValueSums, entropy};
 use crate::codec::manifold::{CENTRE, Grid, Levels};
 use crate::codec::params::{ENTRIES, ESCAPE, MAX_PRIME_SPARSE_RAW_BITS};
 use crate::dtype::Dtype;

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use upg::codec::kernel::Isa;
+use upg::codec::isa::Isa;
 use upg::ops::convert::Target;
 
 use crate::support::{Random, options, run, safetensors, write};

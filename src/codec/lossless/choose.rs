@@ -1,7 +1,7 @@
 //! Which field of a tensor's elements is coded, and what is left out below it.
 
-use super::{FieldCode, entropy};
-use crate::codec::histogram::Histogram;
+use super::FieldCode;
+use crate::codec::histogram::{Histogram, entropy};
 use crate::codec::params::ESCAPE;
 use crate::dtype::{Dtype, Split};
 

@@ -43,18 +43,5 @@ impl FieldCode {
     }
 }
 
-/// Entropy of counts, in bits per occurrence.
-pub fn entropy(counts: &[u64]) -> f64 {
-    let total: u64 = counts.iter().sum();
-    counts
-        .iter()
-        .filter(|&&count| count > 0)
-        .map(|&count| {
-            let p = count as f64 / total as f64;
-            -p * p.log2()
-        })
-        .sum()
-}
-
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use crate::codec::decode_block_on;
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::entropy::frequencies::Frequencies;
 use crate::codec::histogram::Histogram;
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::codec::params::{SymbolMap, SymbolParams};
 use crate::codec::side::{Side, SideContent};
 use crate::dtype::{Dtype, Split};

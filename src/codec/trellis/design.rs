@@ -8,7 +8,7 @@
 use super::count::Count;
 use super::{Choice, MOST_RAW_BITS, Metrics, Sample, Scratch, Search, Source};
 use crate::codec::entropy::frequencies::Frequencies;
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::codec::manifold::{Grid, Levels, TRELLIS_CENTRE, trellis_level};
 use crate::codec::params::{CONTEXT_ENTRIES, ENTRIES, ESCAPE, Trellis};
 

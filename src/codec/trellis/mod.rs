@@ -29,7 +29,7 @@ pub use design::Design;
 pub use sample::Sample;
 pub use tables::{Metrics, Tables};
 
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::codec::layout::BlockShape;
 use crate::codec::params::Trellis;
 

@@ -6,7 +6,7 @@ use super::timing::Pieces;
 use super::{Direction, Speed, Speeds};
 use crate::archive::{Archive, ArrayId};
 use crate::codec::decode_block_on;
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::codec::params::SymbolParams;
 use crate::codec::side::Side;
 use crate::error::{Error, Result};

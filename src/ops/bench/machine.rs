@@ -4,7 +4,7 @@ use std::fs;
 
 use serde::Serialize;
 
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 
 #[derive(Debug, Serialize)]
 pub struct Machine {

@@ -18,7 +18,7 @@ pub use file::{FileBench, Group};
 pub use machine::Machine;
 pub use synthetic::{Alternative, ROW, Rate, Synthetic, SyntheticBench};
 
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::error::{Error, Result};
 use crate::ops::progress::Progress;
 

@@ -9,7 +9,7 @@ use super::blocks::Blocks;
 use super::timing::Pieces;
 use super::{Direction, Speed, Speeds};
 use crate::archive::{Archive, ArrayId};
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::codec::manifold::Grid;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};

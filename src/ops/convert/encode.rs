@@ -7,7 +7,7 @@ use crate::buffer::fit;
 use crate::codec::decode_block_on;
 use crate::codec::encode::{Symbols, encode_block_on};
 use crate::codec::entropy::encode::EncodeTable;
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::codec::layout::BlockShape;
 use crate::codec::lossless;
 use crate::codec::params::{ESCAPE, SymbolParams};

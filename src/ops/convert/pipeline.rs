@@ -18,7 +18,7 @@ use super::tree::{SourceFile, SourceTree};
 use super::{Options, metadata};
 use crate::archive::ArchiveWriter;
 use crate::buffer;
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::error::{Error, Result};
 use crate::format::{ArrayInfo, BlockMode, Codec};
 use crate::ops::progress::Progress;

@@ -3,7 +3,7 @@
 use super::trellis::TrellisPlan;
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::entropy::frequencies::Frequencies;
-use crate::codec::histogram::Histogram;
+use crate::codec::histogram::{Histogram, entropy};
 use crate::codec::lossless::{self, Choice, FieldCode};
 use crate::codec::manifold::Grid;
 use crate::codec::params::{ENTRIES, LANE_UNIT, PrimeSparse, SymbolMap, SymbolParams};
@@ -167,7 +167,7 @@ impl Plan {
             Coding::Lossless(exact) => {
                 let Exact { params, code, side, .. } = &**exact;
                 let escapes = code.counts[0] as f64 * (4.0 + self.width() as f64);
-                let symbols = lossless::entropy(&code.counts) + f64::from(params.raw_bits);
+                let symbols = entropy(&code.counts) + f64::from(params.raw_bits);
                 let geometry = Geometry::new(self.dtype, self.elements);
                 symbols * self.elements as f64 / 8.0 + escapes + geometry.overhead(side.len() as u64) as f64
             }

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::planner::plan_all;
 use super::roles::Names;
 use super::tree::SourceTree;
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::error::{Error, Result};
 use crate::ops::progress::Progress;
 

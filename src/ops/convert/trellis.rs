@@ -8,7 +8,7 @@ use super::rows;
 use crate::codec::encode::{Symbols, encode_block_on};
 use crate::codec::entropy::encode::EncodeTable;
 use crate::codec::float;
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::codec::layout::BlockShape;
 use crate::codec::manifold::Grid;
 use crate::codec::params::{ENTRIES, PrimeSparse, SymbolMap, SymbolParams, Trellis};

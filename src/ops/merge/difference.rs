@@ -12,7 +12,7 @@ use super::blocks::{Copier, Place};
 use crate::archive::{Archive, ArchiveWriter, ArrayId};
 use crate::buffer;
 use crate::codec::histogram::Histogram;
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::error::{Error, Result};
 use crate::format::{ArrayInfo, BlockMode, Codec, Model};
 use crate::ops::convert::{Coding, Encoded, PatternTable, Plan, encode};

@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use crate::codec::entropy::INITIAL_STATE;
 use crate::codec::entropy::alias::AliasTable;
 use crate::codec::entropy::frequencies::Frequencies;
-use crate::codec::kernel::Isa;
+use crate::codec::isa::Isa;
 use crate::codec::layout::BlockShape;
 use crate::codec::params::MAX_LANES;
 use crate::error::Defect;

@@ -19,19 +19,15 @@ use core::arch::x86_64::*;
 
 use super::Job;
 use super::vector::{Form, Loop, Part, form};
+use crate::codec::isa::Isa;
 use crate::dtype::Dtype;
 use crate::error::Defect;
 use coder::TrellisKind;
 use run::{Output, run};
 
-/// Whether this machine can run the kernel.
-pub fn is_available() -> bool {
-    machine_has!("avx2", "popcnt", "f16c")
-}
-
-/// Decodes a block that [`form`] covers, on a machine where [`is_available`].
+/// Decodes a block that [`form`] covers, on a machine that has [`Isa::Avx2`].
 pub fn decode(job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
-    let form = form(job).filter(|_| is_available());
+    let form = form(job).filter(|_| Isa::Avx2.is_available());
     let form = form.ok_or(Defect("the AVX2 kernel does not cover this block"))?;
     // SAFETY: the machine has the features.
     unsafe {

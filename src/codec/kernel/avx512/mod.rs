@@ -14,19 +14,15 @@ use core::arch::x86_64::*;
 
 use super::Job;
 use super::vector::{Aligned, Form, both, form};
+use crate::codec::isa::Isa;
 use crate::codec::params::ENTRIES;
 use crate::dtype::Dtype;
 use crate::error::Defect;
 use coder::Output;
 
-/// Whether this machine can run the kernel.
-pub fn is_available() -> bool {
-    machine_has!("avx512f", "avx512bw", "avx512vl", "avx512vbmi2", "popcnt")
-}
-
-/// Decodes a block that [`form`] covers, on a machine where [`is_available`].
+/// Decodes a block that [`form`] covers, on a machine that has [`Isa::Avx512`].
 pub fn decode(job: &Job<'_>, out: &mut [u8]) -> Result<(), Defect> {
-    let form = form(job).filter(|_| is_available());
+    let form = form(job).filter(|_| Isa::Avx512.is_available());
     let form = form.ok_or(Defect("the AVX-512 kernel does not cover this block"))?;
     // SAFETY: the machine has the features.
     unsafe {
