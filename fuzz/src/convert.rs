@@ -9,12 +9,12 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use globset::{Glob, GlobSet};
+use globset::Glob;
 use upg::archive::{Archive, ArrayId};
 use upg::codec::float;
 use upg::codec::manifold::Grid;
 use upg::format::{Extent, ExtentKind};
-use upg::ops::convert::{Columns, GridChoice, LEAST_MEMORY, Options, Target, convert};
+use upg::ops::convert::{Columns, GridChoice, Keep, LEAST_MEMORY, Options, Target, convert};
 
 use crate::input::Input;
 use crate::{shard, values};
@@ -52,8 +52,6 @@ fn options(flags: u8, how: [u8; 3], source: &Path, output: &Path) -> Options {
     let part = f64::from(how[1]) / 255.0;
     let keep = Glob::new("*.[ab]*").expect("a pattern");
     Options {
-        source: source.to_path_buf(),
-        output: output.to_path_buf(),
         target: match how[0] % 4 {
             0 => Target::Lossless,
             1 => Target::Ratio(1.0 + 12.0 * part),
@@ -65,17 +63,10 @@ fn options(flags: u8, how: [u8; 3], source: &Path, output: &Path) -> Options {
         flat: flags & FLAT != 0,
         columns: [Columns::Auto, Columns::Gain, Columns::None, Columns::Gain][usize::from(how[2] / 8 % 4)],
         lossy_fp8: flags & LOSSY_FP8 != 0,
-        keep: GlobSet::builder().add(keep).build().map_or_else(
-            |_| GlobSet::empty(),
-            |set| {
-                if flags & KEEP != 0 { set } else { GlobSet::empty() }
-            },
-        ),
-        like: None,
-        part: None,
+        keep: Keep::new(if flags & KEEP != 0 { vec![keep] } else { Vec::new() }).expect("a pattern"),
         threads: 1 + usize::from(flags & TWO_THREADS != 0),
         memory: LEAST_MEMORY,
-        force: false,
+        ..Options::new(source, output)
     }
 }
 

@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use clap::ArgGroup;
 
 use super::size;
-use super::upg::{cores, globs};
+use super::upg::cores;
 use super::values::{ColumnsArg, Effort, GridArg, parse_bits, parse_ratio};
 use crate::archive::Archive;
 use crate::ops::choose::choose;
-use crate::ops::convert::{DEFAULT_BITS, Options, Part, Target};
+use crate::ops::convert::{DEFAULT_BITS, Keep, Options, Part, Target};
 
 /// Convert safetensors to a .upg file
 #[derive(Debug, clap::Args)]
@@ -117,7 +117,7 @@ impl Convert {
             flat: self.flat,
             columns: self.columns.into(),
             lossy_fp8: self.lossy_fp8,
-            keep: globs(&self.keep)?,
+            keep: Keep::new(self.keep.clone())?,
             like: None,
             part,
             threads: self.threads.map_or_else(cores, usize::from),

@@ -183,7 +183,7 @@ fn run_info(args: &Info) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn globs(globs: &[Glob]) -> Result<GlobSet> {
+fn globs(globs: &[Glob]) -> Result<GlobSet> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
         set.add(glob.clone());

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use upg::codec::isa::Isa;
-use upg::ops::convert::Target;
+use upg::ops::convert::{Keep, Target};
 
 use crate::support::{Random, options, run, safetensors, write};
 
@@ -93,9 +93,7 @@ fn the_blocks_of_a_file_are_measured_by_form() {
     write(directory.path(), "m/model.safetensors", &shard);
     let output = directory.path().join("m.upg");
     let mut options = options(&directory.path().join("m"), &output, Target::Bits(3.2));
-    let mut keep = globset::GlobSetBuilder::new();
-    keep.add(globset::Glob::new("kept").expect("a glob"));
-    options.keep = keep.build().expect("globs");
+    options.keep = Keep::new(vec![globset::Glob::new("kept").expect("a glob")]).expect("globs");
     run(&options);
     let path = output.to_str().expect("UTF-8");
     let got = json(&[path, "--seconds", "0.001"]);

@@ -3,10 +3,10 @@
 
 use std::fs;
 
-use globset::{Glob, GlobSetBuilder};
+use globset::Glob;
 use upg::archive::Archive;
 use upg::format::Codec;
-use upg::ops::convert::{Report, Target};
+use upg::ops::convert::{Keep, Report, Target};
 
 use crate::support::{Random, Tensor, options, run, safetensors, try_run, unpack, write};
 
@@ -106,9 +106,7 @@ fn what_is_not_a_matrix_or_is_kept_is_exact() {
     write(directory.path(), "m/model.safetensors", &shard);
     let output = directory.path().join("m.upg");
     let mut options = options(&directory.path().join("m"), &output, Target::Bits(3.2));
-    let mut keep = GlobSetBuilder::new();
-    keep.add(Glob::new("keep.*").expect("a glob"));
-    options.keep = keep.build().expect("globs");
+    options.keep = Keep::new(vec![Glob::new("keep.*").expect("a glob")]).expect("globs");
     let report = run(&options);
     let served = &unpack(&Archive::open(&output).expect("opens"))[0].1;
     let exact = shard.len() - 20_000;

@@ -13,6 +13,7 @@ mod budget;
 mod destination;
 mod encode;
 mod exact;
+mod keep;
 mod metadata;
 mod part;
 mod pipeline;
@@ -28,10 +29,9 @@ mod trellis;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use globset::GlobSet;
-
 pub(crate) use encode::{Encoded, PatternTable, encode};
 pub use exact::Reason;
+pub use keep::Keep;
 pub use metadata::{Like, join as join_metadata};
 pub use part::{Part, PartNote};
 pub(crate) use plan::{Coding, Plan};
@@ -121,7 +121,7 @@ pub struct Options {
     /// Matrices of 8-bit floating-point numbers, too; else they are kept exactly.
     pub lossy_fp8: bool,
     /// Tensors to store exactly.
-    pub keep: GlobSet,
+    pub keep: Keep,
     /// Rates of another model, for tensors that are in both ([`Options::like`]).
     pub like: Option<Like>,
     /// Only some of the files; the rates are those of the whole model.
@@ -145,7 +145,7 @@ impl Options {
             flat: false,
             columns: Columns::Auto,
             lossy_fp8: false,
-            keep: GlobSet::empty(),
+            keep: Keep::default(),
             like: None,
             part: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -167,10 +167,9 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
         return Err(Error::Invalid(format!("--memory must be at least {} MiB", LEAST_MEMORY >> 20)));
     }
     let mut tree = SourceTree::scan(&options.source, Some(&options.output))?;
-    for (i, glob) in options.keep_matches(&tree) {
-        if !glob {
-            return Err(Error::Invalid(format!("--keep number {} matches no tensor", i + 1)));
-        }
+    if let Some(glob) = options.keep.without_match(tree.tensors().map(|tensor| tensor.name.as_str())) {
+        let what = format!("--keep {glob:?} matches no tensor; upg catalog --tensors lists them");
+        return Err(Error::Invalid(what));
     }
     let note = options.part.map(|part| PartNote::new(part, options, &tree)).transpose()?;
     if let Some(part) = options.part {
@@ -187,16 +186,5 @@ pub fn convert(options: &Options, progress: &dyn Progress) -> Result<Report> {
 impl Options {
     fn threads_within_memory(&self) -> usize {
         self.threads.min((self.memory / MEMORY_PER_THREAD) as usize)
-    }
-
-    /// For each of the globs, whether it matches any tensor.
-    fn keep_matches(&self, tree: &SourceTree) -> Vec<(usize, bool)> {
-        let mut matched = vec![false; self.keep.len()];
-        for tensor in tree.tensors() {
-            for i in self.keep.matches(&tensor.name) {
-                matched[i] = true;
-            }
-        }
-        matched.into_iter().enumerate().collect()
     }
 }
