@@ -222,7 +222,7 @@ pub struct Bench {
     #[arg(long, value_enum, default_value_t = Effort::States8, conflicts_with = "file")]
     pub effort: Effort,
 
-    /// Other weights of the same distribution
+    /// Seed of the random weights
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "file")]
     pub seed: u64,
 

@@ -62,7 +62,7 @@ pub struct Convert {
     #[arg(long, value_name = "GLOB")]
     pub keep: Vec<globset::Glob>,
 
-    /// Integers that the groups of weights lie at; auto takes the better per tensor
+    /// Grid that quantised weights lie on; auto takes the better for each tensor
     #[arg(long, value_enum, default_value_t = GridArg::Auto)]
     pub grid: GridArg,
 
@@ -74,12 +74,12 @@ pub struct Convert {
     #[arg(long)]
     pub flat: bool,
 
-    /// Steps per column by the gain of the norm before a matrix; auto: in encoders
-    /// like BERT, where it helps
+    /// Scale columns by the gain of the preceding norm; auto: only in BERT-like encoders,
+    /// where it helps
     #[arg(long, value_enum, default_value_t = ColumnsArg::Auto)]
     pub columns: ColumnsArg,
 
-    /// Store matrices of FP8, which are small already, lossily, too
+    /// Also store FP8 matrices lossily (they are small already)
     #[arg(long)]
     pub lossy_fp8: bool,
 

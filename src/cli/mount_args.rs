@@ -35,8 +35,7 @@ with -f; UPG_LOG=debug makes it longer.
 
 {EXIT_CODES}"))]
 pub struct MountArgs {
-    /// .upg files, their addresses in a store of objects, or a directory with some, and behind them
-    /// an existing directory to show them in
+    /// .upg files, object addresses or a directory of .upg files, then the mount point
     #[arg(value_names = ["FILE", "MOUNTPOINT"], required_unless_present_any = ["unmount", "watch_connection", "probe"])]
     #[arg(num_args = 2..)]
     pub paths: Vec<PathBuf>,
@@ -46,12 +45,12 @@ pub struct MountArgs {
     #[arg(long, conflicts_with = "unmount")]
     pub hf_cache: bool,
 
-    /// Repository of a model in it that does not say where it came from; of several models with the
-    /// model's name in front; may be repeated
+    /// Repository of a model that does not name its own; prefix it with MODEL= if there are several;
+    /// may be repeated
     #[arg(long, value_name = "[MODEL=]ORG/NAME[@REVISION]", requires = "hf_cache", value_parser = parse_repository)]
     pub repo: Vec<NamedSnapshot>,
 
-    /// Unmount this
+    /// Unmount MOUNTPOINT
     #[arg(short, long, value_name = "MOUNTPOINT", conflicts_with = "paths")]
     pub unmount: Option<PathBuf>,
 

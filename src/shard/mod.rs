@@ -101,7 +101,7 @@ fn tensors(source: &dyn ReadAt, header_len: u64, mut entries: Vec<Entry>) -> Res
         }
     }
     if end > data_len {
-        let what = format!("the file has {data_len} bytes of data and its header speaks of {end}");
+        let what = format!("the file has {data_len} bytes of data and its header describes {end}");
         return Err(Error::truncated(file, "tensor data", source.size(), what));
     }
     if end < data_len {

@@ -169,7 +169,7 @@ fn names(inputs: &[Input], archives: &[Archive]) -> Result<Vec<Vec<String>>> {
         }
         (Some(_), models) => {
             let (file, count) = (object::shown(&input.file), models.len());
-            Err(Error::Invalid(format!("{file}: it holds {count} models, which one name cannot be given to")))
+            Err(Error::Invalid(format!("{file} holds {count} models; NAME=FILE needs a file with one")))
         }
     });
     named.collect()

@@ -79,7 +79,7 @@ fn check_alike(parts: &[Found<'_>], file: impl Fn(&Found<'_>) -> String) -> Resu
         let [a, b] = pair else { continue };
         let (one, other) = (a.note.part, b.note.part);
         let what = if one.of() != other.of() {
-            format!("part {one} and part {other} of a model: all must be of one number of parts")
+            format!("part {one} and part {other}: they come from conversions into different numbers of parts")
         } else if a.note.source != b.note.source {
             "parts of different sources, or of one that was changed; convert them again of the same files".to_owned()
         } else if a.note.options != b.note.options {

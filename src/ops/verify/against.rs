@@ -229,7 +229,7 @@ impl<'a> Against<'a> {
                     let same = near(quality.signal, array.signal) && near(quality.noise, array.noise);
                     if tally.missed == 0 && !same {
                         what.push(format!(
-                            "has not the source's weights: SNR {}, recorded {}",
+                            "does not hold the source's weights: SNR {}, recorded {}",
                             decibels(quality.snr_db()),
                             decibels(array.snr_db()),
                         ));
