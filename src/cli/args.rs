@@ -24,6 +24,9 @@ pub struct Args {
     pub command: Option<Command>,
 }
 
+/// Exit code: something is wrong with the file that was verified.
+pub const WRONG: u8 = 3;
+
 pub const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed (bad input, I/O), 2 wrong usage, 3 verify found something wrong, 128 + N ended by signal N.";
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::ArgGroup;
 
 use super::size;
-use super::upg::cores;
+use super::threads::threads;
 use super::values::{ColumnsArg, Effort, GridArg, parse_bits, parse_ratio};
 use crate::archive::Archive;
 use crate::ops::choose::choose;
@@ -120,7 +120,7 @@ impl Convert {
             keep: Keep::new(self.keep.clone())?,
             like: None,
             part,
-            threads: self.threads.map_or_else(cores, usize::from),
+            threads: threads(self.threads),
             memory: self.memory,
             force: self.force,
         };

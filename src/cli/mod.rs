@@ -12,6 +12,7 @@ mod mount_helper;
 pub mod output;
 mod progress;
 mod size;
+mod threads;
 mod upg;
 mod upg_mount;
 mod values;

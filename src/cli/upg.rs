@@ -4,15 +4,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Parser;
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
+use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
-use super::args::{Args, Bench, Catalog, Command, Info, Merge, Unpack, Verify};
+use super::args::{Args, Bench, Catalog, Command, Info, Merge, Unpack, Verify, WRONG};
 use super::convert_args::Convert;
 use super::generate::generate;
 use super::progress::Bar;
+use super::threads::threads;
 use super::{bench_output, catalog_output, output, verify_output};
 use crate::archive::Archive;
 use crate::error::Error;
@@ -32,7 +34,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             output::print_error("upg", &error);
-            ExitCode::FAILURE
+            error.downcast_ref().map_or(ExitCode::FAILURE, Interrupted::exit_code)
         }
     }
 }
@@ -51,58 +53,33 @@ fn run(command: Command) -> Result<ExitCode> {
 
 fn run_convert(args: &Convert) -> Result<ExitCode> {
     let options = args.options()?;
-    let signal = signals()?;
-    let result = convert::convert(&options, &Bar::new(signal.clone()));
-    let report = match result {
-        Err(Error::Cancelled) => return Ok(interrupted(&signal, "nothing was written")),
-        result => result?,
-    };
-    let text = if args.json { output::json(&report)? } else { output::report(&report) };
-    output::print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    let report = until_signal("nothing was written", |signal| convert::convert(&options, &Bar::new(signal)))?;
+    print(args.json, &report, output::report)
 }
-
-/// Exit code: something is wrong with the file that was verified.
-pub const WRONG: u8 = 3;
 
 fn run_verify(args: &Verify) -> Result<ExitCode> {
     let options = verify::Options {
         file: args.file.clone(),
         against: args.against.clone(),
         model: args.model.clone(),
-        threads: args.threads.map_or_else(cores, usize::from),
+        threads: threads(args.threads),
     };
-    let signal = signals()?;
-    let report = match verify::verify(&options, &Bar::new(signal.clone())) {
-        Err(Error::Cancelled) => return Ok(interrupted(&signal, "it was not checked to the end")),
-        result => result?,
-    };
-    let text = if args.json { output::json(&report)? } else { verify_output::report(&report, args.tensors) };
-    output::print(&text)?;
-    Ok(if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
+    let report = until_signal("it was not checked to the end", |signal| verify::verify(&options, &Bar::new(signal)))?;
+    let code = print(args.json, &report, |report| verify_output::report(report, args.tensors))?;
+    Ok(if report.findings.is_empty() { code } else { ExitCode::from(WRONG) })
 }
 
 fn run_unpack(args: &Unpack) -> Result<ExitCode> {
     let options = unpack::Options {
         file: args.file.clone(),
         output: args.output.clone(),
-        selection: unpack::Selection { files: globs(&args.files)?, tensors: globs(&args.tensors)? },
-        threads: args.threads.map_or_else(cores, usize::from),
+        selection: unpack::Selection { files: GlobSet::new(&args.files)?, tensors: GlobSet::new(&args.tensors)? },
+        threads: threads(args.threads),
         force: args.force,
     };
-    let signal = signals()?;
-    let report = match unpack::unpack(&options, &Bar::new(signal.clone())) {
-        Err(Error::Cancelled) => {
-            return Ok(interrupted(
-                &signal,
-                "what is finished stays; the same command without --force goes on with the rest",
-            ));
-        }
-        result => result?,
-    };
-    let text = if args.json { output::json(&report)? } else { output::unpacked(&report) };
-    output::print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    let left = "what is finished stays; the same command without --force goes on with the rest";
+    let report = until_signal(left, |signal| unpack::unpack(&options, &Bar::new(signal)))?;
+    print(args.json, &report, output::unpacked)
 }
 
 fn run_merge(args: &Merge) -> Result<ExitCode> {
@@ -112,14 +89,8 @@ fn run_merge(args: &Merge) -> Result<ExitCode> {
         delta: args.delta.clone(),
         force: args.force,
     };
-    let signal = signals()?;
-    let report = match merge::merge(&options, &Bar::new(signal.clone())) {
-        Err(Error::Cancelled) => return Ok(interrupted(&signal, "nothing was written")),
-        result => result?,
-    };
-    let text = if args.json { output::json(&report)? } else { output::merged(&report) };
-    output::print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    let report = until_signal("nothing was written", |signal| merge::merge(&options, &Bar::new(signal)))?;
+    print(args.json, &report, output::merged)
 }
 
 fn run_bench(args: &Bench) -> Result<ExitCode> {
@@ -132,65 +103,62 @@ fn run_bench(args: &Bench) -> Result<ExitCode> {
     };
     let options = bench::Options {
         subject: args.file.clone().map_or_else(|| bench::Subject::Synthetic(synthetic()), bench::Subject::File),
-        threads: args.threads.map_or_else(cores, usize::from),
+        threads: threads(args.threads),
         seconds: args.seconds,
         data: args.data,
     };
-    let signal = signals()?;
-    let result = match bench::bench(&options, &Bar::of_steps(signal.clone())) {
-        Err(Error::Cancelled) => return Ok(interrupted(&signal, "nothing was left behind")),
-        result => result?,
+    let result = until_signal("nothing was left behind", |signal| bench::bench(&options, &Bar::of_steps(signal)))?;
+    print(args.json, &result, bench_output::bench)
+}
+
+fn run_catalog(args: &Catalog) -> Result<ExitCode> {
+    let is_file = args.source.extension().is_some_and(|extension| extension == "upg") && !args.source.is_dir();
+    let catalogs: Vec<_> = if is_file || object::is_address(&args.source) {
+        let archive = Archive::open(&args.source)?;
+        archive.models().iter().map(|model| catalog::Catalog::of_archive(&archive, model)).collect()
+    } else {
+        vec![SourceTree::scan(&args.source, None)?.catalog()]
     };
-    let text = if args.json { output::json(&result)? } else { bench_output::bench(&result) };
-    output::print(&text)?;
+    print(args.json, &catalogs, |catalogs| catalog_output::catalogs(catalogs, args.tensors))
+}
+
+fn run_info(args: &Info) -> Result<ExitCode> {
+    let info = info::info(&Archive::open(&args.file)?);
+    print(args.json, &info, |info| output::info(info, args.tensors))
+}
+
+/// Prints what a command has to say, as JSON or as text.
+fn print<R: Serialize>(json: bool, report: &R, text: impl FnOnce(&R) -> String) -> Result<ExitCode> {
+    output::print(&if json { output::json(report)? } else { text(report) })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Catches the signals that ask to stop: the number of the last one, or 0.
-fn signals() -> Result<Arc<AtomicUsize>> {
+/// A signal has ended a command: how a shell reports a program that the signal ended, and what became
+/// of what it was doing.
+#[derive(Debug, thiserror::Error)]
+#[error("{}; {left}", Error::Cancelled)]
+struct Interrupted {
+    signal: u8,
+    left: &'static str,
+}
+
+impl Interrupted {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(128 + self.signal)
+    }
+}
+
+/// Runs `work`, which looks at the number of the last signal that asked to stop, or 0. `left`: what
+/// becomes of it then.
+fn until_signal<R>(left: &'static str, work: impl FnOnce(Arc<AtomicUsize>) -> Result<R, Error>) -> Result<R> {
     let signal = Arc::new(AtomicUsize::new(0));
     for number in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register_usize(number, signal.clone(), number as usize)?;
     }
     // A file beyond the limit (ulimit -f) is to be an error, and not the end of the process.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
-    Ok(signal)
-}
-
-/// Says so and what became of it, and ends as a shell reports a program that the signal ended.
-fn interrupted(signal: &AtomicUsize, what: &'static str) -> ExitCode {
-    output::print_error("upg", &anyhow!("{}; {what}", Error::Cancelled));
-    ExitCode::from(128 + signal.load(Relaxed) as u8)
-}
-
-fn run_catalog(args: &Catalog) -> Result<ExitCode> {
-    let is_file = args.source.extension().is_some_and(|extension| extension == "upg") && !args.source.is_dir();
-    let catalogs = if is_file || object::is_address(&args.source) {
-        let archive = Archive::open(&args.source)?;
-        archive.models().iter().map(|model| catalog::Catalog::of_archive(&archive, model)).collect()
-    } else {
-        vec![SourceTree::scan(&args.source, None)?.catalog()]
-    };
-    let text = if args.json { output::json(&catalogs)? } else { catalog_output::catalogs(&catalogs, args.tensors) };
-    output::print(&text)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn run_info(args: &Info) -> Result<ExitCode> {
-    let info = info::info(&Archive::open(&args.file)?);
-    let text = if args.json { output::json(&info)? } else { output::info(&info, args.tensors) };
-    output::print(&text)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn globs(globs: &[Glob]) -> Result<GlobSet> {
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        set.add(glob.clone());
-    }
-    Ok(set.build()?)
-}
-
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    work(signal.clone()).map_err(|error| match error {
+        Error::Cancelled => Interrupted { signal: signal.load(Relaxed) as u8, left }.into(),
+        error => error.into(),
+    })
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
+use super::args::WRONG;
 use super::mount_args::MountArgs;
 use super::mount_helper::{self, HelperArgs};
 use super::progress::Bar;
-use super::upg::{WRONG, cores};
+use super::threads::cores;
 use super::{images, output, verify_output};
 use crate::archive::Archive;
 use crate::mount::{self, Endpoint, MountOptions, Role, Unmounted};
