@@ -15,7 +15,9 @@ mod trailer;
 mod write;
 
 pub use extent::ExtentKind;
-pub use forever_constant::{HEADER_LEN, MAX_BLOCK_BYTES, MAX_DIMENSIONS, NONE, TRAILER_LEN, VERSION};
+pub use forever_constant::{
+    ARRAY_LEN, BLOCK_LEN, EXTENT_LEN, HEADER_LEN, MAX_BLOCK_BYTES, MAX_DIMENSIONS, NONE, TRAILER_LEN, VERSION,
+};
 pub use index::{Extent, FileEntry, Index, Model};
 pub use path::{Clash, check_component, check_path, clash};
 #[cfg(feature = "std")]

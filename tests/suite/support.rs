@@ -86,14 +86,12 @@ pub fn unpack(archive: &Archive) -> Vec<(String, Vec<u8>)> {
 }
 
 pub fn try_unpack(archive: &Archive) -> upg::error::Result<Vec<(String, Vec<u8>)>> {
-    let several = archive.models().len() > 1;
     let mut files = Vec::new();
     for model in archive.models() {
         for (id, file) in archive.files(model) {
             let mut bytes = vec![0; file.size as usize];
             archive.read_at(id, 0, &mut bytes)?;
-            let path = if several { format!("{}/{}", model.name, file.path) } else { file.path.clone() };
-            files.push((path, bytes));
+            files.push((archive.shown_path(id.0 as usize), bytes));
         }
     }
     Ok(files)

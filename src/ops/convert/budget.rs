@@ -7,7 +7,7 @@ use super::allocate::{Matrix, allocate};
 use super::analyse::survey;
 use super::exact::{Reason, reason};
 use super::metadata::rounded;
-use super::plan::{Plan, array_dtype};
+use super::plan::{Plan, ZSTD_FOR_MUCH, array_dtype};
 use super::roles::Names;
 use super::tree::{SourceFile, SourceKind, SourceTree};
 use super::{Options, Target};
@@ -150,7 +150,7 @@ fn exact_bytes(source: &LocalFile, tensor: &ShardTensor, progress: &dyn Progress
 fn compressed_bytes(source: &LocalFile, length: u64) -> Result<f64> {
     let mut bytes = vec![0; length as usize];
     source.read_exact_at(&mut bytes, 0)?;
-    Ok(zstd::bulk::compress(&bytes, 3).map_or(length, |compressed| compressed.len() as u64) as f64)
+    Ok(zstd::bulk::compress(&bytes, ZSTD_FOR_MUCH).map_or(length, |compressed| compressed.len() as u64) as f64)
 }
 
 /// A budget being spent: what earlier matrices took too much or too little of goes to

@@ -19,6 +19,7 @@ mod part;
 mod pipeline;
 mod plan;
 mod planner;
+mod planning;
 mod report;
 mod roles;
 mod rows;

@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::budget::{Account, Budget};
+use super::budget::Account;
 use super::destination::Destination;
 use super::encode::{Encoded, PatternTable, encode};
 use super::part::PartNote;
 use super::plan::{BLOCK_RECORD_BYTES, Coding, Plan, index_bytes};
 use super::planner::{Planned, plan_all};
+use super::planning::Planning;
 use super::report::{Report, TensorReport};
-use super::roles::Names;
 use super::tree::{SourceFile, SourceTree};
 use super::{Options, metadata};
 use crate::archive::ArchiveWriter;
@@ -44,16 +44,10 @@ pub fn run(
     destination: &Destination,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let threads = options.threads_within_memory();
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|e| Error::Invalid(format!("cannot start {threads} threads: {e}")))?;
-    let config = tree.text_of("config.json");
-    let names = Names::new(tree.tensors().map(|tensor| tensor.name.as_str()), config.as_deref());
-    let budget = pool.install(|| Budget::new(options, tree, &names, progress))?;
+    let Planning { pool, names, budget } = Planning::new(options, tree, progress)?;
     let bits = budget.as_ref().map(|budget| budget.average);
-    let batch = (threads as u64 * BLOCKS_PER_THREAD).min(options.memory / 4 / MEMORY_PER_BLOCK).max(1);
+    let batch =
+        (options.threads_within_memory() as u64 * BLOCKS_PER_THREAD).min(options.memory / 4 / MEMORY_PER_BLOCK).max(1);
     let writer = destination.writer(tree)?;
 
     std::thread::scope(|scope| {

@@ -10,6 +10,7 @@ use crate::codec::params::{ENTRIES, LANE_UNIT, PrimeSparse, SymbolMap, SymbolPar
 use crate::codec::side::{Side, SideContent};
 use crate::codec::sparse::Quantiser;
 use crate::dtype::Dtype;
+use crate::format::{ARRAY_LEN, BLOCK_LEN, EXTENT_LEN};
 use crate::shard::ShardTensor;
 
 /// Decoded bytes per block, at most.
@@ -19,6 +20,10 @@ const BLOCK_BYTES: u64 = 1 << 20;
 /// is how a processor first tells loads from pending stores, and its loads would
 /// wait: measured as half the speed (5.1 against 11.8 GB/s with 128 lanes).
 const STEPS_PER_ROW: u64 = 16;
+/// Zstandard's level for headers and small files, of which there is little.
+pub const ZSTD_FOR_SMALL: i32 = 9;
+/// The same for tensors, and where only its size is wanted.
+pub const ZSTD_FOR_MUCH: i32 = 3;
 /// Fewer elements than this are stored as they are.
 const LEAST_CODED: u64 = 2048;
 /// What the entropy coder takes beyond the entropy, with states of 32 bits and
@@ -26,8 +31,8 @@ const LEAST_CODED: u64 = 2048;
 pub const CODER_LOSS: f64 = 0.0012;
 
 /// Bytes of the index per block, and per tensor without names and shape.
-pub const BLOCK_RECORD_BYTES: u64 = 24;
-const INDEX_BYTES_PER_TENSOR: u64 = 80 + 40;
+pub const BLOCK_RECORD_BYTES: u64 = BLOCK_LEN as u64;
+const INDEX_BYTES_PER_TENSOR: u64 = (ARRAY_LEN + EXTENT_LEN) as u64;
 
 /// Bytes of the index that a tensor takes, besides its blocks.
 pub fn index_bytes(tensor: &ShardTensor) -> u64 {
@@ -82,16 +87,16 @@ pub fn array_dtype(dtype: Dtype) -> Dtype {
 
 impl Plan {
     /// For bytes without structure, such as headers and small files.
-    pub fn bytes(length: u64, level: i32) -> Plan {
+    pub fn bytes(length: u64) -> Plan {
         let block_elems = BLOCK_BYTES.min(length) as u32;
-        Plan { dtype: Dtype::U8, elements: length, row_len: 1, block_elems, coding: Coding::Zstd(level) }
+        Plan { dtype: Dtype::U8, elements: length, row_len: 1, block_elems, coding: Coding::Zstd(ZSTD_FOR_SMALL) }
     }
 
     /// For elements that no entropy coder of ours fits: zstd where it helps.
     pub fn opaque(dtype: Dtype, elements: u64, zstd_helps: bool) -> Plan {
         let width = dtype.width_in_array() as u64;
         let block_elems = (BLOCK_BYTES / width).min(elements) as u32;
-        let coding = if zstd_helps { Coding::Zstd(3) } else { Coding::Stored };
+        let coding = if zstd_helps { Coding::Zstd(ZSTD_FOR_MUCH) } else { Coding::Stored };
         Plan { dtype, elements, row_len: 1, block_elems, coding }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::analyse::{Survey, count_symbols, survey};
 use super::budget::Account;
 use super::exact::{Reason, reason};
-use super::plan::{Coding, Geometry, Plan, array_dtype};
+use super::plan::{Coding, Geometry, Plan, ZSTD_FOR_MUCH, array_dtype};
 use super::roles::{Names, Role, is_post_norm};
 use super::tree::{SourceFile, SourceKind, SourceTree};
 use super::trellis::Matrix;
@@ -59,7 +59,7 @@ pub fn plan_all<'a>(
             extent: extent(kind, 0, length),
             source: source.clone(),
             at: 0,
-            plan: (length > 0).then(|| Plan::bytes(length, 9)),
+            plan: (length > 0).then(|| Plan::bytes(length)),
             tensor: None,
             bits: None,
             exact: None,
@@ -222,6 +222,6 @@ impl<'a> Planner<'a, '_> {
 fn zstd_helps(source: &LocalFile, tensor: &ShardTensor) -> Result<bool> {
     let mut sample = vec![0; tensor.length.min(1 << 20) as usize];
     source.read_exact_at(&mut sample, tensor.offset)?;
-    let compressed = zstd::bulk::compress(&sample, 3).map_or(sample.len(), |bytes| bytes.len());
+    let compressed = zstd::bulk::compress(&sample, ZSTD_FOR_MUCH).map_or(sample.len(), |bytes| bytes.len());
     Ok(compressed * 100 < sample.len() * 97)
 }

@@ -3,11 +3,11 @@
 use std::sync::mpsc::{channel, sync_channel};
 
 use super::Options;
-use super::budget::{Account, Budget};
+use super::budget::Account;
 use super::encode::{PatternTable, encode};
 use super::plan::Plan;
 use super::planner::plan_all;
-use super::roles::Names;
+use super::planning::Planning;
 use super::tree::SourceTree;
 use crate::codec::isa::Isa;
 use crate::error::{Error, Result};
@@ -24,13 +24,7 @@ impl BlockEncoder {
     /// is one small file: everything planned waits in a channel.
     pub fn new(options: &Options, progress: &dyn Progress) -> Result<BlockEncoder> {
         let tree = SourceTree::scan(&options.source, Some(&options.output))?;
-        let threads = options.threads_within_memory();
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|e| Error::Invalid(format!("cannot start {threads} threads: {e}")))?;
-        let names = Names::new(tree.tensors().map(|tensor| tensor.name.as_str()), None);
-        let budget = pool.install(|| Budget::new(options, &tree, &names, progress))?;
+        let Planning { pool, names, budget } = Planning::new(options, &tree, progress)?;
         let (_taken_sender, taken) = channel();
         let account = budget.map(|budget| Account::new(budget, taken));
         // A header and an end per file, and the tensors.

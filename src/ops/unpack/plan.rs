@@ -36,11 +36,10 @@ pub struct Output {
 }
 
 pub fn outputs(archive: &Archive, selection: &Selection) -> Result<Vec<Output>> {
-    let named = archive.names_models();
     let mut outputs = Vec::new();
     for model in archive.models() {
         for (id, file) in archive.files(model) {
-            let path = if named { format!("{}/{}", model.name, file.path) } else { file.path.clone() };
+            let path = archive.shown_path(id.0 as usize);
             if !selection.files.is_empty() && !selection.files.is_match(&path) {
                 continue;
             }
