@@ -11,6 +11,7 @@ mod forms;
 mod golden;
 mod guard_pages;
 mod hostile;
+mod layers;
 mod matrix;
 mod odd_archives;
 mod odd_tensors;
