@@ -23,6 +23,27 @@ macro_rules! machine_has {
     ($($feature:tt),*) => { cfg!(all($(target_feature = $feature),*)) };
 }
 
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+/// An array of what an expression gives for 0 and 1. Not a closure: those do not have
+/// the features of the function around them when an iterator or `map` calls them.
+macro_rules! both {
+    (|$i:ident| $value:expr) => {
+        [
+            {
+                let $i = 0usize;
+                $value
+            },
+            {
+                let $i = 1usize;
+                $value
+            },
+        ]
+    };
+}
+
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub(super) use both;
+
 /// The instruction sets that there is a kernel for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {

@@ -16,17 +16,14 @@
 //! A subset is best known by its *reach* 4 - subset: the number of the lower candidate
 //! is ((m >> 13) + reach) >> 2, and bit reach + 1 says whether it is the upper one.
 
+use super::portable::PER_WORD;
 use super::tables::{Metrics, ROWS, Tables};
 use super::{PERIOD, UNIT, portable};
 use crate::codec::params::Trellis;
 
-/// States whose decisions share a word per lane.
-pub const PER_WORD: usize = 16;
 /// The most states that a machine has.
 pub const MOST_STATES: usize = 256;
 pub const MOST_WORDS: usize = MOST_STATES / PER_WORD;
-/// By half and parity of the index: the subset.
-pub const SUBSETS: [[usize; 2]; 2] = [[0, 2], [3, 1]];
 
 /// Two states with the same two predecessors.
 #[derive(Debug, Clone, Copy)]

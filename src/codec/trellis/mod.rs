@@ -11,6 +11,24 @@
 //! All costs are 16-bit integers, so that every instruction set finds the same
 //! path and a vector holds as many trellises as it has 16-bit lanes.
 
+/// What `$value` is where `$code` is the machine of a trellis, for any of [`CODES`]: a constant, so
+/// that the compiler knows it.
+#[cfg(target_arch = "x86_64")]
+macro_rules! for_code {
+    ($trellis:expr, $code:ident => $value:expr) => {
+        for_code!($trellis, $code => $value, 0 1 2 3 4 5 6)
+    };
+    ($trellis:expr, $code:ident => $value:expr, $($i:literal)*) => {
+        match CODES.iter().position(|code| code == $trellis) {
+            $(Some($i) => {
+                const $code: Trellis = CODES[$i];
+                Some($value)
+            })*
+            _ => None,
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -32,6 +50,7 @@ pub use tables::{Metrics, Tables};
 use crate::codec::isa::Isa;
 use crate::codec::layout::BlockShape;
 use crate::codec::params::Trellis;
+use tables::EIGHT;
 
 /// Trellises that are searched side by side.
 pub const GROUP: usize = 32;
@@ -43,21 +62,21 @@ pub const PERIOD: i32 = 4 * UNIT;
 /// for the number of whole periods.
 pub const MOST_RAW_BITS: u8 = 4;
 
-/// The machine of this number of states, 4 to 256, a power of two: Ungerboeck's codes
-/// for amplitude modulation (IEEE Trans. Inf. Theory 28(1), 1982; IEEE Commun. Mag.
-/// 25(2), 1987).
+/// The machines that weights are quantised with, of 4 to 256 states: Ungerboeck's codes for amplitude
+/// modulation (IEEE Trans. Inf. Theory 28(1), 1982; IEEE Commun. Mag. 25(2), 1987).
+const CODES: [Trellis; 7] = [
+    Trellis { log2_states: 2, h0: 0o5, h1: 0o2 },
+    EIGHT,
+    Trellis { log2_states: 4, h0: 0o23, h1: 0o4 },
+    Trellis { log2_states: 5, h0: 0o45, h1: 0o10 },
+    Trellis { log2_states: 6, h0: 0o103, h1: 0o24 },
+    Trellis { log2_states: 7, h0: 0o235, h1: 0o126 },
+    Trellis { log2_states: 8, h0: 0o515, h1: 0o362 },
+];
+
+/// The machine of so many states.
 pub fn ungerboeck(log2_states: u8) -> Option<Trellis> {
-    let (h0, h1) = match log2_states {
-        2 => (0o5, 0o2),
-        3 => (0o13, 0o4),
-        4 => (0o23, 0o4),
-        5 => (0o45, 0o10),
-        6 => (0o103, 0o24),
-        7 => (0o235, 0o126),
-        8 => (0o515, 0o362),
-        _ => return None,
-    };
-    Some(Trellis { log2_states, h0, h1 })
+    CODES.into_iter().find(|code| code.log2_states == log2_states)
 }
 
 /// The elements of a block, little-endian, in element order.

@@ -10,7 +10,7 @@ type Lanes = [u16; GROUP];
 /// Costs are brought back to zero so often.
 pub const SETTLE: usize = 4;
 /// States whose decisions share a word per lane.
-const PER_WORD: usize = 16;
+pub const PER_WORD: usize = 16;
 
 pub fn search(search: &Search<'_>, lane: usize, scratch: &mut Scratch, choice: &mut Choice) {
     let trellis = &search.metrics.trellis;

@@ -51,10 +51,13 @@ pub fn index_of(subset: usize, candidate: i32) -> i32 {
     2 * candidate - [2, 1, 1, 0][subset]
 }
 
+/// By quantiser and parity of the index: the subset.
+pub const SUBSETS: [[usize; 2]; 2] = [[0, 2], [3, 1]];
+
 /// Which subset follows from a state's quantiser and a parity.
 #[inline]
 pub const fn subset_of(state: usize, odd: usize) -> usize {
-    [[0, 2], [3, 1]][state & 1][odd]
+    SUBSETS[state & 1][odd]
 }
 
 /// A state's two predecessors, with the parities that lead from them.

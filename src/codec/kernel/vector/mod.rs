@@ -83,24 +83,7 @@ impl<const TRELLIS: u8> Loop for Partial<TRELLIS> {
     const FULL: bool = false;
 }
 
-/// An array of what an expression gives for 0 and 1. Not a closure: those do not have
-/// the features of the function around them when an iterator or `map` calls them.
-macro_rules! both {
-    (|$i:ident| $value:expr) => {
-        [
-            {
-                let $i = 0usize;
-                $value
-            },
-            {
-                let $i = 1usize;
-                $value
-            },
-        ]
-    };
-}
-
-/// The same for 0 to 3.
+/// What [`both`] does, for 0 to 3.
 #[allow(clippy::identity_op)]
 macro_rules! four {
     (|$i:ident| $value:expr) => {
@@ -125,7 +108,8 @@ macro_rules! four {
     };
 }
 
-pub(super) use {both, four};
+pub(super) use crate::codec::isa::both;
+pub(super) use four;
 
 /// Up to 32 lanes of a step.
 pub struct Part<L> {

@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use super::super::Job;
-use super::super::map::{TableMap, lossless_fields};
-use crate::codec::manifold::{CENTRE, TRELLIS_CENTRE, step_factor};
+use super::super::map::{TableMap, lossless_fields, split_entry};
+use crate::codec::manifold::{TRELLIS_CENTRE, step_factor};
 use crate::codec::params::{CONTEXT_ENTRIES, ENTRIES, ESCAPE, PrimeSparse, Trellis};
 use crate::dtype::{Dtype, Split};
 
@@ -72,15 +72,15 @@ impl LevelTable {
     pub fn new(params: &PrimeSparse, raw_bits: u8) -> LevelTable {
         let trellis = params.trellis.is_some();
         let level = |entry: usize| {
-            let (symbol, quantiser) = if trellis { (entry as i32 % 32, entry as i32 / 32) } else { (entry as i32, 0) };
-            if symbol == i32::from(ESCAPE) {
+            let (symbol, quantiser, centre) = split_entry(entry as u8, trellis);
+            if symbol == ESCAPE {
                 return 0;
             }
-            let above = symbol - if trellis { TRELLIS_CENTRE } else { CENTRE };
+            let above = i32::from(symbol) - centre;
             let index = above << raw_bits;
             // Raw bits do not change the sign of an index but from 0 to 1.
             let sign = if above < 0 { -1 } else { 1 };
-            if trellis { 2 * index - quantiser * sign } else { index }
+            if trellis { 2 * index - quantiser as i32 * sign } else { index }
         };
         LevelTable {
             levels: Aligned(core::array::from_fn(|entry| level(entry) as i16 as u16)),

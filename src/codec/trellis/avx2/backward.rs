@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 use super::{Pair, lanes, load, store};
 use crate::codec::manifold::TRELLIS_CENTRE;
 use crate::codec::params::CONTEXT_ENTRIES;
-use crate::codec::trellis::machine::{MOST_WORDS, PER_WORD, words};
+use crate::codec::trellis::machine::{MOST_WORDS, words};
+use crate::codec::trellis::portable::PER_WORD;
 use crate::codec::trellis::{Choice, GROUP, Scratch, Search};
 
 #[target_feature(enable = "avx2")]

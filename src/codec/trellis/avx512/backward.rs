@@ -5,7 +5,9 @@ use std::arch::x86_64::*;
 use super::{lanes, look_up};
 use crate::codec::manifold::TRELLIS_CENTRE;
 use crate::codec::params::CONTEXT_ENTRIES;
-use crate::codec::trellis::machine::{MOST_WORDS, PER_WORD, SUBSETS, predecessors, words};
+use crate::codec::trellis::machine::{MOST_WORDS, predecessors, words};
+use crate::codec::trellis::portable::PER_WORD;
+use crate::codec::trellis::tables::SUBSETS;
 use crate::codec::trellis::{Choice, GROUP, Scratch, Search};
 
 /// `ONE`: up to 16 states, whose decisions are one word.

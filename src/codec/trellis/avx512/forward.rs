@@ -5,10 +5,10 @@ use std::arch::x86_64::*;
 use super::branch::{branches, magnitudes, scaling};
 use super::{lanes, single_bits};
 use crate::codec::params::Trellis;
-use crate::codec::trellis::machine::{Butterfly, Known, PER_WORD, SUBSETS, folded, words};
-use crate::codec::trellis::portable::{SETTLE, branch_cap};
-use crate::codec::trellis::tables::{EIGHT, row_shift};
-use crate::codec::trellis::{GROUP, Scratch, Search};
+use crate::codec::trellis::machine::{Butterfly, Known, folded, words};
+use crate::codec::trellis::portable::{PER_WORD, SETTLE, branch_cap};
+use crate::codec::trellis::tables::{EIGHT, SUBSETS, row_shift};
+use crate::codec::trellis::{CODES, GROUP, Scratch, Search};
 
 type Eight = Known<{ EIGHT.log2_states }, { EIGHT.h0 }, { EIGHT.h1 }>;
 
@@ -61,16 +61,9 @@ type Step = unsafe fn(&[__m512i], &mut [__m512i], &[__m512i; 4], &[__m512i; PER_
 
 /// The step of a machine, if it is known.
 pub fn step_of(trellis: &Trellis) -> Option<Step> {
-    match (trellis.log2_states, trellis.h0, trellis.h1) {
-        (2, 0o5, 0o2) => Some(step::<4, 2, 0o5, 0o2>),
-        (3, 0o13, 0o4) => Some(step::<8, 3, 0o13, 0o4>),
-        (4, 0o23, 0o4) => Some(step::<16, 4, 0o23, 0o4>),
-        (5, 0o45, 0o10) => Some(step::<32, 5, 0o45, 0o10>),
-        (6, 0o103, 0o24) => Some(step::<64, 6, 0o103, 0o24>),
-        (7, 0o235, 0o126) => Some(step::<128, 7, 0o235, 0o126>),
-        (8, 0o515, 0o362) => Some(step::<256, 8, 0o515, 0o362>),
-        _ => None,
-    }
+    for_code!(trellis, CODE => {
+        step::<{ 1 << CODE.log2_states }, { CODE.log2_states }, { CODE.h0 }, { CODE.h1 }> as Step
+    })
 }
 
 /// Any number of states.

@@ -44,6 +44,7 @@ pub fn divide(
 mod tests {
     use super::super::{GROUP, is_available, load, store, tables};
     use super::*;
+    use crate::codec::isa::both;
 
     #[target_feature(enable = "avx2")]
     fn quotients(dividends: &[u32; GROUP], frequency: u16) -> [(u16, u16); GROUP] {

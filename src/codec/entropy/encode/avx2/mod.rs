@@ -11,28 +11,13 @@
 
 #![allow(unsafe_code)]
 
-/// An array of what is said of each half of [`Words`].
-macro_rules! both {
-    (|$h:ident| $value:expr) => {
-        [
-            {
-                let $h = 0usize;
-                $value
-            },
-            {
-                let $h = 1usize;
-                $value
-            },
-        ]
-    };
-}
-
 mod division;
 mod tables;
 
 use std::arch::x86_64::*;
 
 use super::{Job, SLACK, States};
+use crate::codec::isa::both;
 use crate::codec::params::{ENTRIES, MAX_LANES};
 use crate::error::Defect;
 use division::{at_least, divide};

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::super::vector_table;
 use super::Words;
+use crate::codec::isa::both;
 use crate::codec::params::ENTRIES;
 
 /// 16 `N` bytes, as many as a look-up has shuffles.
