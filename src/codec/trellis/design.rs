@@ -26,6 +26,8 @@ const COARSE_ROUNDS: usize = 24;
 const ROUNDS: usize = 8;
 /// Close enough to the bits asked for, in bits per weight.
 const CLOSE: f64 = 0.0002;
+/// A design whose bits stay farther from those asked for than this is none.
+const NEAR: f64 = 0.02;
 /// Rounds after which it may be close enough.
 const LEAST_ROUNDS: usize = 3;
 /// Most bits per weight before which the search without raw bits is worth trying, and
@@ -163,6 +165,8 @@ impl State {
     fn gaussian(spread: f64, step: f64, raw_bits: u8, classes: usize) -> State {
         let at = values(Grid::Uniform);
         let scale = step * f64::from(1u32 << raw_bits) / spread;
+        // -log2 of the normal density at a level, which is log2(sqrt(2 pi)) + log2(e) / 2 x^2, and of how
+        // much is nearest to it: the levels of a quantiser lie two steps apart.
         let costs = at.map(|at| (1.33 - (2.0 * scale).log2() + 0.72 * (at * scale).powi(2)).clamp(0.5, 17.0));
         State { step, costs: vec![costs; classes] }
     }
@@ -215,7 +219,7 @@ impl<'a> Rounds<'a> {
             }
             self.state.step *= (bits - wanted).clamp(-2.0, 2.0).exp2();
         }
-        best.filter(|best| (best.bits - wanted).abs() < 0.02)
+        best.filter(|best| (best.bits - wanted).abs() < NEAR)
     }
 
     /// Searches with the step and costs as they are, and takes new costs from it.

@@ -14,6 +14,7 @@ mod destination;
 mod encode;
 mod exact;
 mod keep;
+mod matrix;
 mod metadata;
 mod part;
 mod pipeline;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::analyse::{Survey, count_symbols, survey};
 use super::budget::Account;
 use super::exact::{Reason, reason};
+use super::matrix::Matrix;
 use super::plan::{Coding, Geometry, Plan, ZSTD_FOR_MUCH, array_dtype};
 use super::roles::{Names, Role, is_post_norm};
 use super::tree::{SourceFile, SourceKind, SourceTree};
-use super::trellis::Matrix;
 use super::{Columns, GridChoice, Options};
 use crate::codec::float;
 use crate::codec::histogram::Histogram;
@@ -23,6 +23,8 @@ use crate::ops::quality::Quality;
 use crate::shard::ShardTensor;
 use crate::source::{LocalFile, ReadAt};
 
+/// A budget that is exceeded by no more than this factor is met: a later tensor gets the difference off.
+const LITTLE_OVER: f64 = 1.001;
 /// How often a budget that an F32 tensor turned out to exceed is lowered.
 const RECOUNTS: usize = 4;
 
@@ -182,7 +184,7 @@ impl<'a> Planner<'a, '_> {
             }
             let counts = count_symbols(self.source, self.tensor, &lossy.quantiser, self.progress)?;
             let over = lossy.recount(counts) / lossy.budget;
-            if over <= 1.001 {
+            if over <= LITTLE_OVER {
                 return Ok(plan);
             }
             wanted /= over;
