@@ -3,8 +3,9 @@
 //! The entropy coder, and whole blocks with all that goes around it, beside a copy of
 //! the elements. Of the entropy coder every version that the machine can run does.
 
+mod timing;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use upg::codec::encode::{Symbols, encode_block_on};
 use upg::codec::entropy::encode::EncodeTable;
@@ -18,6 +19,8 @@ use upg::codec::params::{PrimeSparse, SymbolMap, SymbolParams, Trellis};
 use upg::codec::raw::Raw;
 use upg::dtype::Dtype;
 
+use timing::time;
+
 const ELEMENTS: usize = 1 << 19;
 const PASSES: usize = 60;
 
@@ -29,20 +32,7 @@ fn random() -> impl FnMut() -> f64 {
     }
 }
 
-/// Median and best.
-fn time(mut run: impl FnMut()) -> (f64, f64) {
-    let mut seconds: Vec<f64> = (0..PASSES)
-        .map(|_| {
-            let start = Instant::now();
-            run();
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    seconds.sort_by(f64::total_cmp);
-    (seconds[PASSES / 2], seconds[0])
-}
-
-fn report(isa: &str, setting: &str, elements: usize, bits: f64, (median, best): (f64, f64)) {
+fn report(isa: &str, setting: &str, elements: usize, bits: f64, [best, median]: [f64; 2]) {
     let ns = |seconds: f64| 1e9 * seconds / elements as f64;
     println!("{isa:<10} {setting:<34} {bits:>7.3} {:>10.3} {:>9.3} {:>9.0}", ns(median), ns(best), 1e3 / ns(median));
 }
@@ -51,7 +41,7 @@ fn main() {
     println!("{:<10} {:<34} {:>7} {:>10} {:>9} {:>9}", "ISA", "setting", "bits", "median ns", "best ns", "M/s");
     let elements = vec![1u16; ELEMENTS];
     let mut copy = vec![0u16; ELEMENTS];
-    let copied = time(|| black_box(&mut copy).copy_from_slice(black_box(&elements)));
+    let copied = time(PASSES, 0.0, || black_box(&mut copy).copy_from_slice(black_box(&elements)));
     report("", "memcpy, 16 bits per element", ELEMENTS, 16.0, copied);
     prime_sparse();
     lossless_blocks();
@@ -76,10 +66,10 @@ fn lossless_blocks() {
             })
             .collect();
         let mut histogram = Histogram::new(dtype);
-        let counted = time(|| histogram.add(black_box(&bytes)));
+        let counted = time(PASSES, 0.0, || histogram.add(black_box(&bytes)));
         report("", &format!("histogram of {}", dtype.name()), ELEMENTS, 8.0 * width as f64, counted);
         let equal = bytes[..width].repeat(ELEMENTS);
-        let counted = time(|| Histogram::new(dtype).add(black_box(&equal)));
+        let counted = time(PASSES, 0.0, || Histogram::new(dtype).add(black_box(&equal)));
         report("", "the same, all elements equal", ELEMENTS, 8.0 * width as f64, counted);
         let choice = lossless::choose(dtype, &histogram).unwrap_or_else(|| panic!("no split"));
         let code = &choice.code;
@@ -89,7 +79,7 @@ fn lossless_blocks() {
         let params = SymbolParams { dtype, lanes: 128, raw_bits, classes: 1, row_classes: false, map };
         let encode = || lossless::encode(&params, 2048, code, &table, &bytes).unwrap_or_else(|e| panic!("{}", e.0));
         let bits = 8.0 * encode().len() as f64 / ELEMENTS as f64;
-        let timed = time(|| drop(black_box(encode())));
+        let timed = time(PASSES, 0.0, || drop(black_box(encode())));
         report(Isa::chosen().name(), &format!("lossless {}", dtype.name()), ELEMENTS, bits, timed);
     }
 }
@@ -140,7 +130,7 @@ fn prime_sparse() {
             let encode =
                 || encode_block_on(isa, &params, &shape, &tables, &block, raw).unwrap_or_else(|e| panic!("{}", e.0));
             let bits = 8.0 * encode().len() as f64 / ELEMENTS as f64;
-            report(isa.name(), name, ELEMENTS, bits, time(|| drop(black_box(encode()))));
+            report(isa.name(), name, ELEMENTS, bits, time(PASSES, 0.0, || drop(black_box(encode()))));
         }
     }
 }

@@ -1,12 +1,15 @@
 //! How fast the encoder finds its paths, beside copying the same source.
 
+mod timing;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use upg::codec::isa::Isa;
 use upg::codec::layout::BlockShape;
 use upg::codec::params::{ENTRIES, Trellis};
 use upg::codec::trellis::{Choice, Metrics, Scratch, Search, Source, ungerboeck};
+
+use timing::time;
 
 const SHAPE: BlockShape = BlockShape { elements: 1 << 19, row_len: 4096, lanes: 128 };
 /// A setting is repeated for about so long, and at least [`LEAST`] times.
@@ -32,20 +35,6 @@ fn metrics(trellis: Trellis, raw_bits: u8) -> Metrics {
         0.98 * f64::from(level)
     });
     Metrics::new(trellis, step, raw_bits, 0.3, &[bits], (raw_bits == 0).then_some(&values))
-}
-
-/// Seconds of one call: the least and the median of many.
-fn time(mut call: impl FnMut()) -> [f64; 2] {
-    let (mut seconds, mut total) = (Vec::new(), 0.0);
-    while seconds.len() < LEAST || total < SECONDS {
-        let start = Instant::now();
-        call();
-        let took = start.elapsed().as_secs_f64();
-        seconds.push(took);
-        total += took;
-    }
-    seconds.sort_by(f64::total_cmp);
-    [seconds[0], seconds[seconds.len() / 2]]
 }
 
 fn main() {
@@ -79,9 +68,9 @@ fn main() {
                     };
                     let (mut scratch, mut choice) = (Scratch::default(), Choice::default());
                     search.run(isa, &mut scratch, &mut choice);
-                    let searching = time(|| search.run(isa, &mut scratch, black_box(&mut choice)));
+                    let searching = time(LEAST, SECONDS, || search.run(isa, &mut scratch, black_box(&mut choice)));
                     let mut copy = vec![0; bytes.len()];
-                    let copying = time(|| black_box(&mut copy).copy_from_slice(black_box(bytes)));
+                    let copying = time(LEAST, SECONDS, || black_box(&mut copy).copy_from_slice(black_box(bytes)));
                     let [least, median] = searching.map(|seconds| seconds * 1e9 / SHAPE.elements as f64);
                     let copying = copying[1] * 1e9 / SHAPE.elements as f64;
                     println!("{label} {least:>10.3} {median:>10.3} {:>12.1} {copying:>12.3}", 1e3 / median);
