@@ -123,17 +123,22 @@ pub fn report(report: &Report) -> String {
     out
 }
 
+/// So many of something.
+fn count(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
 pub fn unpacked(report: &unpack::Report) -> String {
-    let (files, bytes) = (report.files, display(report.bytes));
+    let (files, bytes) = (count(report.files, "file"), display(report.bytes));
     let rate = display((report.written_bytes as f64 / report.seconds.max(1e-9)) as u64);
-    let kept =
-        if report.kept > 0 { format!("; {} were there from an earlier run", report.kept) } else { String::new() };
-    format!("{}: {files} files, {bytes}{kept}; {:.1} s, {rate}/s\n", escape(&report.output), report.seconds)
+    let kept = if report.kept > 0 { format!("; {} of them from an earlier run", report.kept) } else { String::new() };
+    format!("{}: {files}, {bytes}{kept}; {:.1} s, {rate}/s\n", escape(&report.output), report.seconds)
 }
 
 pub fn merged(report: &merge::Report) -> String {
-    let (models, inputs, file) = (report.models.len(), display(report.input_bytes), display(report.file_bytes));
-    let mut out = format!("{}: {models} models, {inputs} became {file}\n", escape(&report.output));
+    let models = count(report.models.len() as u64, "model");
+    let (inputs, file) = (display(report.input_bytes), display(report.file_bytes));
+    let mut out = format!("{}: {models}, {inputs} became {file}\n", escape(&report.output));
     let _ = writeln!(
         out,
         "  {} of {} arrays and {} more blocks were there already: {} stored once",
@@ -146,7 +151,7 @@ pub fn merged(report: &merge::Report) -> String {
         let _ = writeln!(out, "  joined from {} parts", report.parts);
     }
     if report.differences > 0 {
-        let _ = writeln!(out, "  {} arrays are stored as differences", report.differences);
+        let _ = writeln!(out, "  stored as differences: {}", count(report.differences, "array"));
     }
     for model in &report.models {
         let _ = writeln!(out, "  {}", escape(model));
@@ -209,6 +214,11 @@ pub fn tensor_line(tensor: &TensorInfo) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "file")), ["0 files", "1 file", "2 files"]);
+    }
 
     #[test]
     fn names_cannot_drive_a_terminal() {

@@ -19,7 +19,8 @@ use crate::source::{LocalFile, ReadAt};
 const SAMPLE: u64 = 1 << 20;
 /// Rates from which on there are raw bits, which cost what they are.
 const RAW_FROM: f64 = 4.3;
-/// Below these the coder's loss grows with the rate no farther than to this many bits.
+/// Below that the coder's loss grows with the rate, but is never more than at so many bits: a raw bit
+/// may take its share from about here on, of which nothing is lost.
 const LOSS_GROWS_TO: f64 = 3.5;
 /// What the entropy coder then takes beyond the entropy, in bits per weight: measured as
 /// 0.0028 from 5 to 8 bits.
