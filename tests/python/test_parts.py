@@ -158,7 +158,7 @@ def test_what_cannot_be_joined(tiny, tuned, lossy_parts, lossless_parts, tmp_pat
     line = failed(out, *lossy_parts, lossy_parts[1])
     assert "both are part 2/3" in line and str(lossy_parts[1]) in line
     assert "different options" in failed(out, lossy_parts[0], lossless_parts[1], lossy_parts[2])
-    assert "number of parts" in failed(out, *lossy_parts[:2], *convert_parts(tiny, tmp_path, of=2)[1:])
+    assert "different numbers of parts" in failed(out, *lossy_parts[:2], *convert_parts(tiny, tmp_path, of=2)[1:])
 
     # Other weights under the same name, with the same headers.
     other = shutil.copytree(tiny, tmp_path / "other" / "tiny")
