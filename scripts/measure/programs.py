@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import Trouble
+from . import Trouble
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 stopped_by = []  # signals that arrived

@@ -7,7 +7,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 
-from .files import Trouble
+from . import Trouble
 from .programs import run
 
 # They open nothing but a server that is there for as long as a measurement.
