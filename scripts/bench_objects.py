@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import machine, programs, s3, tables
-from measure.files import Trouble, shards
+from measure import Trouble, machine, programs, s3, tables
+from measure.files import shards
 from measure.programs import progress
 
 EXAMPLES = """\
@@ -124,10 +124,10 @@ def measure(given, work):
 def table(measured):
     medians = {name: statistics.median(all) for name, all in measured["seconds"].items()}
     plain = medians.get(SUBJECTS["plain"])
-    rows = [
-        [name, f"{median:.2f}", f"{measured['plain_bytes'] / median / 1e9:.2f}", f"{plain / median:.2f}" if plain else "-"]
-        for name, median in medians.items()
-    ]
+    rows = []
+    for name, median in medians.items():
+        speed = measured["plain_bytes"] / median / 1e9
+        rows.append([name, f"{median:.2f}", f"{speed:.2f}", f"{plain / median:.2f}" if plain else "-"])
     return tables.markdown(["", "s", "GB/s of safetensors", "times plain"], rows)
 
 
