@@ -29,17 +29,16 @@ def test_a_mount_is_measured_beside_plain_files_and_zeros_and_drawn(tiny, tmp_pa
         assert result["bytes"] == size if whole else 0 < result["bytes"] <= size, result
         assert all(seconds > 0 for seconds in result["seconds"])
         # What was there to decode was decoded, by the mount that was meant.
-        assert (result["stats"] is not None) == (result["subject"] in ("3.2", "lossless"))
-        assert result["stats"] is None or result["stats"]["decoded"]["blocks"] > 0
-        assert (result["work"] is None) == (result["subject"] == "plain")
-    # What the daemons did for it: each has answered READs, and the time that this took is not nothing for all.
+        assert (result["stats"] is None) == (result["work"] is None) == (result["subject"] == "plain")
+        if result["stats"]:
+            assert (result["stats"]["decoded"]["blocks"] > 0) == (result["subject"] in ("3.2", "lossless"))
+    # What the daemons did for each READ. Their seconds are counted in hundredths, of which so small a model takes none.
     _, _, told = done.stdout.partition("the daemon of a mount")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in told.splitlines() if line.startswith("|")]
     assert rows[0][3:] == ["READs per GB", "user s per GB", "system s per GB", "faults per READ", "wake-ups per READ"]
     shown = {(state, pattern, subject): list(map(float, figures)) for state, pattern, subject, *figures in rows[2:]}
     assert shown.keys() == {(r["state"], r["pattern"], r["subject"]) for r in results if r["work"]}
     assert all(figures[0] > 0 and figures[3] > 0 and figures[4] > 0 for figures in shown.values())
-    assert any(figures[1] > 0 for figures in shown.values()) and any(figures[2] > 0 for figures in shown.values())
     assert {path.name for path in images.iterdir()} == {"3.2", "lossless"}
     needed("matplotlib")
     plot = tmp_path / "mount.svg"
