@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
 # A model of full size through everything, and what it takes:
 #
-#     scripts/bench_full.sh [-d DIRECTORY] [-t THREADS] [MODEL_DIR]
+#     scripts/bench_full.sh [-d DIRECTORY] [-o FILE] [-t THREADS] [MODEL_DIR]
 #
 # Converts the model (without one: phi-4's 243 tensors, 29.3 GB, which scripts/make_model.py makes),
 # verifies it beside its source, reads all of it through a mount, and unpacks it; beside a plain copy of
 # the same bytes. The page cache is emptied before each step, if this is run by root. Writes below
 # DIRECTORY (by default a temporary one, where three times the model must fit), all of which is gone at
-# the end, and the figures to target/bench-full.json, a line for each step: seconds, most memory, bytes.
+# the end, and the figures to FILE (target/bench-full.json), a line for each step: seconds, most memory,
+# bytes. $UPG_BIN_DIR and $UPG_PYTHON as for demo.sh.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$repo/scripts/common.sh"
 
-directory=${TMPDIR:-/tmp} threads=$(nproc) work= mountpoint=
-while getopts d:t: option; do
+directory=${TMPDIR:-/tmp} figures=$repo/target/bench-full.json threads=$(nproc) work= mountpoint=
+while getopts d:o:t: option; do
     case $option in
         d) directory=$OPTARG ;;
+        o) figures=$OPTARG ;;
         t) threads=$OPTARG ;;
-        *) echo "usage: bench_full.sh [-d DIRECTORY] [-t THREADS] [MODEL_DIR]" >&2 && exit 2 ;;
+        *) echo "usage: bench_full.sh [-d DIRECTORY] [-o FILE] [-t THREADS] [MODEL_DIR]" >&2 && exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))
@@ -32,12 +34,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 need_packages fusermount3=fuse3 python3=python3
-make_venv "$repo/target/venv" "$repo/scripts/requirements.txt"
-python=$repo/target/venv/bin/python
-cargo build --release --locked --manifest-path "$repo/Cargo.toml"
-bin=${CARGO_TARGET_DIR:-$repo/target}/release
-mkdir -p "$repo/target"
-figures=$repo/target/bench-full.json
+find_programs
+mkdir -p "$(dirname "$figures")"
 rm -f "$figures"
 
 work=$(mktemp -d "$directory/upg-full.XXXXXX")

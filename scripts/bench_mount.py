@@ -20,8 +20,9 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from measure import loads, machine, programs, tables
-from measure.files import Trouble, shards
+from measure import Trouble, loads, machine, programs, tables
+from measure.files import shards
+from measure.loads import SUBJECTS
 from measure.programs import progress, say
 
 EXAMPLES = """\
@@ -36,7 +37,6 @@ Packages: scripts/requirements-quality.txt; fastsafetensors and runai-model-stre
 their patterns; squashfs-tools and squashfuse (apt), dwarfs. What is missing is left out,
 and said.
 """
-SUBJECTS = ["plain", "3.2", "lossless", "zeros", "squashfs", "squashfuse", "dwarfs"]
 OURS = ["3.2", "lossless", "zeros"]
 
 

@@ -16,8 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import files, machine, programs, tables
-from measure.files import Trouble
+from measure import Trouble, files, machine, programs, tables
 from measure.programs import progress
 
 EXAMPLES = """\

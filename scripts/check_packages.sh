@@ -64,6 +64,10 @@ touch "$tree"/var/lib/dpkg/{status,available}
 # What it depends on is this machine's, which may be set up to leave manual pages out.
 dpkg --root="$tree" --path-include='*' --force-depends --install "$deb" 2>&1 | grep -v warning
 dpkg-deb --field "$deb" Depends Recommends
+# Whether apt would take it here, with all that it depends on; nothing is installed.
+if command -v apt-get >/dev/null; then
+    apt-get install --simulate "$deb" | grep '^Inst upg '
+fi
 [ -z "$(dpkg --root="$tree" --verify upg)" ] || fail "files differ from those of the package"
 try_programs "$tree/usr/bin/upg" "$tree/usr/bin/upg-mount"
 if command -v lintian >/dev/null; then

@@ -1,4 +1,4 @@
-# Shared by demo.sh and test.sh: packages of the system and virtual environments.
+# Shared by the scripts: packages of the system, virtual environments, and the programs.
 # shellcheck shell=bash
 
 # need_packages COMMAND=PACKAGE...: installs the Debian packages whose command is
@@ -33,4 +33,20 @@ make_venv() {
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
     echo "$stamp" >"$venv/stamp"
+}
+
+# find_programs [PREFIX...]: sets `bin`, where upg and upg-mount are, and `python`, which has the packages of
+# scripts/requirements.txt. UPG_BIN_DIR and UPG_PYTHON say which; else they are made here. What takes long
+# is run by the prefix.
+find_programs() {
+    python=${UPG_PYTHON-}
+    if [ -z "$python" ]; then
+        make_venv "$repo/target/venv" "$repo/scripts/requirements.txt"
+        python=$repo/target/venv/bin/python
+    fi
+    bin=${UPG_BIN_DIR-}
+    if [ -z "$bin" ]; then
+        "$@" cargo build --release --locked --manifest-path "$repo/Cargo.toml"
+        bin=${CARGO_TARGET_DIR:-$repo/target}/release
+    fi
 }

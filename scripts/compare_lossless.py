@@ -17,8 +17,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from measure import files, programs, tables
-from measure.files import Trouble
+from measure import Trouble, files, programs, tables
 from measure.programs import progress, say
 
 EXAMPLES = """\

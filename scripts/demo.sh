@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # From a model to a mount, and what it costs:
 #
-#     scripts/demo.sh [MODEL_DIR]
+#     scripts/demo.sh [--tiny | MODEL_DIR]
 #
-# Builds upg, converts the model (without one: a phi-4-shaped one of 386 MB), mounts
-# the result, loads every tensor through the mount with the safetensors package and
+# Builds upg, converts the model (without one: a phi-4-shaped one of 386 MB, or of 3 MB),
+# mounts the result, loads every tensor through the mount with the safetensors package and
 # compares. Everything it writes, except target/, is below one temporary directory
-# that is gone at the end, also after an error or an interrupt.
+# that is gone at the end, also after an error or an interrupt. Programs that are there
+# already are taken from $UPG_BIN_DIR, and from $UPG_PYTHON a Python that has the packages.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -46,8 +47,13 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
+size=(--layers 2 --hidden 2048 --intermediate 7168 --vocab 20480 --shard-size 150M)
+if [ "${1-}" = --tiny ]; then
+    size=(--tiny)
+    shift
+fi
 if [ "$#" -gt 1 ] || [[ ${1-} == -* ]]; then
-    echo "usage: scripts/demo.sh [MODEL_DIR]" >&2
+    echo "usage: scripts/demo.sh [--tiny | MODEL_DIR]" >&2
     exit 2
 fi
 source=${1-}
@@ -58,18 +64,14 @@ fi
 say "Tools"
 need_packages fusermount3=fuse3 getfattr=attr python3=python3
 [ -e /dev/fuse ] || { echo "no /dev/fuse: this machine cannot mount" >&2; exit 1; }
-make_venv "$repo/target/venv" "$repo/scripts/requirements.txt"
-python=$repo/target/venv/bin/python
-run cargo build --release --locked --manifest-path "$repo/Cargo.toml"
-bin=${CARGO_TARGET_DIR:-$repo/target}/release
+find_programs run
 
 started=$SECONDS
 work=$(mktemp -d "${TMPDIR:-/tmp}/upg-demo.XXXXXX")
 if [ -z "$source" ]; then
     say "A model shaped like phi-4, but smaller"
     source=$work/phi-4-small
-    run "$python" "$repo/scripts/make_model.py" "$source" \
-        --layers 2 --hidden 2048 --intermediate 7168 --vocab 20480 --shard-size 150M
+    run "$python" "$repo/scripts/make_model.py" "$source" "${size[@]}"
 fi
 ls -l "$source"
 

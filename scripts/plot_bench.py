@@ -12,6 +12,9 @@ import json
 import sys
 from pathlib import Path
 
+from measure import Trouble, plots
+from measure.plots import COLOURS
+
 EXAMPLE = """\
 example:
   for e in 1 8 32 max; do upg bench --dtype F32 --effort $e --seconds 0 --json > rates-$e.json; done
@@ -20,23 +23,6 @@ example:
 
 Package: matplotlib (pip install matplotlib)
 """
-COLOURS = ["#4c566a", "#d08770", "#5e81ac", "#a3be8c", "#b48ead", "#bf616a", "#88c0d0"]
-# With a fixed salt for the names inside and without a date, output depends on input alone.
-STYLE = {
-    "svg.hashsalt": "upg",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e5e9f0",
-    "axes.axisbelow": True,
-}
-
-
-class Trouble(Exception):
-    """What the user is told in one line."""
 
 
 def read(path):
@@ -117,13 +103,6 @@ def speed(plt, content, rates):
     return figure
 
 
-def save(figure, path):
-    figure.savefig(path, metadata={"Date": None, "Creator": None})
-    # A line per element is enough: matplotlib leaves blanks at their ends.
-    path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
-    print(path)
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -132,22 +111,15 @@ def main():
     where = Path(__file__).resolve().parents[1] / "docs" / "img"
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, default=where, help="default: docs/img")
     arguments = parser.parse_args()
-    try:
-        import matplotlib
-    except ImportError:
-        raise Trouble("needs the Python package matplotlib: pip install matplotlib") from None
-    matplotlib.use("svg")
-    from matplotlib import pyplot as plt
-
     benches = [read(path) for path in arguments.files]
     with_speeds = [bench for bench in benches if has_speeds(bench)]
     arguments.output.mkdir(parents=True, exist_ok=True)
-    with plt.rc_context(STYLE):
+    with plots.pyplot() as plt:
         figures = {"rate-distortion": rate_distortion(plt, benches)}
         if with_speeds:
             figures["speed"] = speed(plt, *with_speeds[0])
         for name, figure in figures.items():
-            save(figure, arguments.output / f"{name}.svg")
+            plots.save(figure, arguments.output / f"{name}.svg")
 
 
 if __name__ == "__main__":

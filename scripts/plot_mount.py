@@ -9,10 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from bench_mount import SUBJECTS
-from measure.files import Trouble
-from measure.loads import PATTERNS
-from plot_bench import COLOURS, STYLE, save
+from measure import Trouble, plots
+from measure.loads import PATTERNS, SUBJECTS
+from measure.plots import COLOURS
 
 EXAMPLE = """\
 example:
@@ -69,15 +68,8 @@ def main():
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, default=where, help="default: docs/img/mount.svg")
     arguments = parser.parse_args()
     speeds = read(arguments.files)
-    try:
-        import matplotlib
-    except ImportError:
-        raise Trouble("needs the Python package matplotlib: pip install matplotlib") from None
-    matplotlib.use("svg")
-    from matplotlib import pyplot as plt
-
-    with plt.rc_context(STYLE):
-        save(draw(plt, speeds), arguments.output)
+    with plots.pyplot() as plt:
+        plots.save(draw(plt, speeds), arguments.output)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import programs, tables
-from measure.files import Trouble, all_tensors
+from measure import Trouble, programs, tables
+from measure.files import all_tensors
 from measure.programs import progress, say
 
 EXAMPLES = """\

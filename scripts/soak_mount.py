@@ -15,8 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import machine, programs, random_reader, tables
-from measure.files import Trouble
+from measure import Trouble, machine, programs, random_reader, tables
 from measure.programs import progress
 
 EXAMPLES = """\

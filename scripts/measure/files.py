@@ -7,13 +7,11 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import Trouble
+
 # Bytes per element of what is read here; other types are passed over.
 WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 FLOATS = ("F32", "F16", "BF16")  # what quantisers apply to
-
-
-class Trouble(Exception):
-    """Something the user can put right; its text is all that is shown."""
 
 
 @dataclass

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 
 from . import files
-from .files import Trouble
+from . import Trouble
 from .programs import progress
 
 PACKAGE = "pywhispercpp"

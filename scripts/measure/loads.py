@@ -16,6 +16,8 @@ from pathlib import Path
 
 PIECE = 8 << 20
 PAGE = mmap.PAGESIZE
+# What bench_mount.py reads from.
+SUBJECTS = ["plain", "3.2", "lossless", "zeros", "squashfs", "squashfuse", "dwarfs"]
 
 
 def shards(root):

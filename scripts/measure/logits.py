@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from . import files
-from .files import Trouble
+from . import Trouble
 from .programs import progress
 
 BATCH_BYTES = 128 << 20  # of logits, that one call of the model may produce

@@ -9,15 +9,16 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import Trouble
+from . import Trouble
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 stopped_by = []  # signals that arrived
 
 
 def find(directory):
-    """(upg, upg-mount) in a directory, else in target/release, else on the PATH."""
+    """(upg, upg-mount) in a directory, else in $UPG_BIN_DIR, else in target/release, else on the PATH."""
     release = Path(__file__).resolve().parents[2] / "target" / "release"
+    directory = directory or os.environ.get("UPG_BIN_DIR")
     for place in [Path(directory)] if directory else [release]:
         if (place / "upg").exists() and (place / "upg-mount").exists():
             return place.resolve() / "upg", place.resolve() / "upg-mount"

@@ -7,7 +7,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 
-from .files import Trouble
+from . import Trouble
 from .programs import run
 
 # They open nothing but a server that is there for as long as a measurement.
@@ -73,7 +73,7 @@ def server(program, root, inside):
     with open(root / "log", "wb") as log:
         process = subprocess.Popen([str(c) for c in command], env=os.environ | defaults, stdout=log, stderr=log)
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while True:
             try:
                 socket.create_connection((THERE, PORT), timeout=1).close()

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from support import tensors
+from support.corrupted import read_pieces
 from support.mounting import stats
 from support.programs import UPG_MOUNT, convert, require_fuse, run
 
@@ -20,26 +21,6 @@ import mmap, sys
 with open(sys.argv[1], "rb") as file:
     mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)[int(sys.argv[2])]
 """
-
-
-def direct(path, flags=os.O_DIRECT):
-    return os.open(path, os.O_RDONLY | flags)
-
-
-def read_pieces(path, content, step=PIECE):
-    """(lost, wrong): offsets of the pieces that gave EIO, and of those that gave other bytes."""
-    fd, lost, wrong = direct(path), [], []
-    try:
-        for offset in range(0, len(content), step):
-            try:
-                if os.pread(fd, PIECE, offset) != content[offset : offset + PIECE]:
-                    wrong.append(offset)
-            except OSError as failure:
-                assert failure.errno == errno.EIO
-                lost.append(offset)
-    finally:
-        os.close(fd)
-    return lost, wrong
 
 
 @pytest.fixture(scope="module", params=("lossless", "lossy"))
@@ -71,7 +52,7 @@ def corrupt(image, tmp_path):
 def test_a_flipped_byte_loses_one_block(corrupt, content, mount):
     with mount(corrupt) as root:
         path = root / "m.safetensors"
-        lost, wrong = read_pieces(path, content)
+        lost, wrong = read_pieces(path, content, piece=PIECE)
         assert wrong == []
         # One block of 256 KiB to 1 MiB, in one piece, and not the whole file.
         assert 60 <= len(lost) <= 258
@@ -93,7 +74,7 @@ def test_a_flipped_byte_loses_one_block(corrupt, content, mount):
 def test_a_mapped_reader_of_a_lost_block_gets_a_signal_and_the_mount_lives(corrupt, content, mount):
     with mount(corrupt) as root:
         path = root / "m.safetensors"
-        lost, _ = read_pieces(path, content, step=64 * PIECE)
+        lost, _ = read_pieces(path, content, piece=PIECE)
         assert lost
         command = [sys.executable, "-c", TOUCH_MAPPED_BYTE, path, str(lost[0])]
         done = subprocess.run(command, capture_output=True, check=False)
@@ -111,7 +92,7 @@ def test_an_image_that_shrinks_under_the_mount(image, content, tmp_path, mount):
         with open(path, "rb", buffering=0) as f:
             assert f.read(4 * PIECE) == content[: 4 * PIECE]
         os.truncate(copy, copy.stat().st_size // 2)
-        lost, wrong = read_pieces(path, content, step=16 * PIECE)
+        lost, wrong = read_pieces(path, content, piece=16 * PIECE)
         pieces = -(-len(content) // (16 * PIECE))
         assert wrong == []
         assert pieces // 4 < len(lost) < 3 * pieces // 4

@@ -1,10 +1,10 @@
-"""A power cut: what a conversion left on the disk, without what waited in memory to be written."""
+"""A power cut: what a conversion or a merge left on the disk, without what waited in memory to be written."""
 
 import subprocess
 
 import pytest
 
-from support.conversions import content, job, write_model
+from support.conversions import content, job, merge_job, write_model
 from support.disks import MIB, after_a_power_cut, disk, make_ext4
 from support.processes import STRACE, require_strace
 from support.programs import often
@@ -14,9 +14,11 @@ pytestmark = pytest.mark.timeout(often(300, 7200))
 STEPS = "fsync,rename,renameat2,copy_file_range,unlink,unlinkat"
 
 
-@pytest.fixture(scope="module", params=("alone.upg", "directory"))
-def conversion(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=("alone.upg", "directory", "merged"))
+def conversion(request, tiny_lossless, tuned_lossless, tmp_path_factory):
     base = tmp_path_factory.mktemp("power")
+    if request.param == "merged":
+        return merge_job([tiny_lossless.path, tuned_lossless.path], base)
     return job(write_model(base / "model"), base, request.param)
 
 

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from support import tensors
+from support.merging import below
 from support.mounting import foreground, is_mounted
 from support.programs import UPG, UPG_MOUNT, one_line, require, require_fuse, run
 
@@ -27,10 +28,6 @@ def library(tiny_lossless, tiny_lossy, mixed_lossy, tmp_path_factory):
 def alone(image, mount):
     with mount(image) as root:
         return tensors.tree(root)
-
-
-def below(name, tree):
-    return {f"{name}/{path}": digest for path, digest in tree.items()}
 
 
 @pytest.fixture

@@ -11,11 +11,14 @@ import time
 import pytest
 
 from support import tensors
-from support.conversions import temporaries
+from support.conversions import merge_job
 from support.disks import MIB, small
 from support.merging import below, merge, shown
 from support.processes import STRACE, require_strace
 from support.programs import GOLDEN, UPG, often, one_line, run
+
+
+FORCE = pytest.mark.parametrize("force", (False, True), ids=("fresh", "replacing"))
 
 
 def failed(out, *inputs):
@@ -114,49 +117,45 @@ def test_no_room(tiny_lossless, tiny_lossy, tmp_path):
         assert "No space left" in line and "make room" in line
 
 
-def test_killed_at_every_step_of_the_end(tiny_lossless, tuned_lossless, tmp_path):
-    """Whole or absent; the inputs are as they were, and the next run works."""
-    require_strace()
-    steps = "write,fsync,rename,renameat2,unlink,unlinkat"
-    out, good = tmp_path / "place" / "m.upg", tmp_path / "good.upg"
-    out.parent.mkdir()
-    merge(good, tiny_lossless.path, tuned_lossless.path)
+@pytest.fixture
+def merging(tiny_lossless, tuned_lossless, tmp_path):
+    """A merge to disturb; its inputs stay as they are."""
     inputs = [tiny_lossless.path, tuned_lossless.path]
     before = [tensors.sha256(path) for path in inputs]
-    whole = []
+    yield merge_job(inputs, tmp_path)
+    assert [tensors.sha256(path) for path in inputs] == before
+
+
+@FORCE
+def test_killed_at_every_step_of_the_end(merging, force):
+    """Whole, old or new, or absent; and the next run works."""
+    require_strace()
+    steps = "write,fsync,rename,renameat2,unlink,unlinkat"
+    renewed = []
     for step in range(1, 100):
+        merging.reset(force)
         inject = ["-e", f"trace={steps}", "-e", f"inject={steps}:signal=KILL:when={step}"]
-        command = [str(part) for part in (UPG, "merge", *inputs, "-o", out)]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        done = subprocess.run([*STRACE, *inject, *command], check=False, **quiet)
-        whole.append(out.exists())
-        if out.exists():
-            assert tensors.sha256(out) == tensors.sha256(good)
-            out.unlink()
+        done = subprocess.run([*STRACE, *inject, *merging.command(force)], check=False, **quiet)
+        renewed.append(merging.check(force))
         if done.returncode == 0:
             break
         assert done.returncode in (-signal.SIGKILL, 137)
         if step % often(4, 1) == 0:
-            merge(out, *inputs)
-            assert temporaries(out.parent) == []
-            out.unlink()
-    assert whole == sorted(whole) and len(whole) > 4 and whole.count(True) >= 1
-    assert [tensors.sha256(path) for path in inputs] == before
+            merging.rerun()
+    assert renewed == sorted(renewed) and len(renewed) > 4 and renewed.count(True) >= 1
 
 
-def test_killed_at_random_moments(tiny_lossless, tuned_lossless, tmp_path):
-    out = tmp_path / "place" / "m.upg"
-    out.parent.mkdir()
-    inputs = [tiny_lossless.path, tuned_lossless.path]
-    before = [tensors.sha256(path) for path in inputs]
+@FORCE
+def test_killed_at_random_moments(merging, force):
+    merging.reset(force)
     start = time.monotonic()
-    merge(out, *inputs)
-    duration, good = time.monotonic() - start, tensors.sha256(out)
+    assert merging.start(force).wait() == 0
+    duration = time.monotonic() - start
     draw, killed, finished = random.Random(9), 0, 0
     while killed < often(10, 200):
-        out.unlink(missing_ok=True)
-        command = [str(part) for part in (UPG, "merge", *inputs, "-o", out)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        merging.reset(force)
+        process = merging.start(force)
         time.sleep(duration * draw.random())
         process.kill()
         if process.wait() == -signal.SIGKILL:
@@ -164,12 +163,9 @@ def test_killed_at_random_moments(tiny_lossless, tuned_lossless, tmp_path):
         else:
             finished += 1
             duration *= 0.95
-            assert out.exists() and finished < 500
-        assert not out.exists() or tensors.sha256(out) == good
-    out.unlink(missing_ok=True)
-    merge(out, *inputs)
-    assert tensors.sha256(out) == good and temporaries(out.parent) == []
-    assert [tensors.sha256(path) for path in inputs] == before
+            assert merging.check(force) and finished < 500
+        merging.check(force)
+    merging.rerun()
 
 
 def test_the_rights_of_the_inputs(tiny_lossless, tuned_lossless, tmp_path):

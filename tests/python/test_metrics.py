@@ -11,16 +11,11 @@ import time
 import pytest
 
 from support.mounting import daemons, foreground, is_mounted, mounts_below, stats, wait_until
+from support.objects import free_port
 from support.processes import descriptors
 from support.programs import UPG_MOUNT, needed, one_line, require_fuse, run
 
 parser = needed("prometheus_client.parser")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ask(port, path="/metrics", method="GET", host="127.0.0.1"):

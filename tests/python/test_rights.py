@@ -1,5 +1,6 @@
 """Who gets in, what the mount allows, and what its daemon may do."""
 
+import errno
 import json
 import os
 import shutil
@@ -173,6 +174,7 @@ def test_allow_other(open_base, tiny, tiny_lossless, allowed):
     with foreground(tiny_lossless.path, open_base / "point", *options) as daemon:
         done = as_user(65534, "cat", open_base / "point" / "LICENSE")
         assert (done.returncode == 0) == allowed, done.stderr
+        assert allowed or os.strerror(errno.EACCES) in done.stderr
         assert done.stdout == ((tiny / "LICENSE").read_text() if allowed else "")
         daemon.send_signal(signal.SIGTERM)
         daemon.communicate(timeout=15)

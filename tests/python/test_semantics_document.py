@@ -1,6 +1,8 @@
 """docs/semantics.md and the tests say the same: no line without a test that exists, no test
 without a line, and the outcome of a line is the one that its test expects."""
 
+import ast
+import errno
 import json
 import re
 import sys
@@ -62,6 +64,28 @@ def test_every_line_begins_with_what_its_tests_expect(collected):
                 assert re.match(rf"{expected}\b", happens), f"{name}: {expected}, not: {happens}"
                 compared += 1
     assert compared > 100
+
+
+def source(test):
+    """What a test is written like."""
+    file, _, name = test.partition("::")
+    text = (HERE / file).read_text()
+    (found,) = (part for part in ast.parse(text).body if getattr(part, "name", "") == name)
+    return ast.get_source_segment(text, found)
+
+
+def test_every_errno_of_a_line_stands_in_a_test():
+    """Of tests that are no table of attempts and outcomes."""
+    compared = 0
+    for happens, tests in lines():
+        if any("[" in test for test in tests):
+            continue
+        text = "".join(map(source, tests))
+        for name in re.findall(r"\bE[A-Z0-9]+\b", happens):
+            assert hasattr(errno, name), f"no errno: {name}, in: {happens}"
+            assert name in text, f"none of {tests} expects {name}: {happens}"
+            compared += 1
+    assert compared > 12
 
 
 def test_every_test_has_a_line(collected):

@@ -89,6 +89,16 @@ def test_a_damaged_block_is_named(tmp_path, mixed, mixed_lossless):
         if finding["tensor"]:
             first, last = spans(mixed)[finding["tensor"]]
             assert first <= start < end <= last
+        text = run(UPG, "verify", tmp_path / "bad.upg")
+        assert text.returncode == WRONG and text.stderr == ""
+        (line,) = (line for line in text.stdout.splitlines() if "checksum mismatch" in line)
+        told = [f"{finding['model']}/{finding['file']}"] if finding["file"] else []
+        told += [f'tensor "{finding["tensor"]}"'] if finding["tensor"] else []
+        if finding["blocks"]:
+            first, last = finding["blocks"]
+            told.append(f"block {first}" if first == last else f"blocks {first} to {last}")
+        told += [f"bytes {start} to {end - 1}", f"stored at byte {finding['offset']}"]
+        assert line.strip().startswith(f"{', '.join(told)}: "), line
         if "side block" not in finding["what"]:
             assert report["blocks"] == whole["blocks"] - 1
             assert report["decoded_bytes"] == whole["decoded_bytes"] - (end - start)

@@ -142,3 +142,25 @@ def job(source, base, name, options=("--effort", "1")):
     made = Job(source, place / name, old, options, content(new), content(old))
     assert made.expected != made.before
     return made
+
+
+@dataclass
+class Merge(Job):
+    """The same of a merge, which writes a file in the same way."""
+
+    inputs: tuple = ()
+
+    def command(self, force):
+        command = [UPG, "merge", *self.inputs, "-o", self.out, *(["--force"] if force else [])]
+        return [str(part) for part in command]
+
+
+def merge_job(inputs, base):
+    """What is replaced is one of the inputs."""
+    new, place = base / "new.upg", base / "place"
+    place.mkdir()
+    done = run(UPG, "merge", *inputs, "-o", new)
+    assert done.returncode == 0, done.stderr
+    made = Merge(None, place / "m.upg", inputs[0], (), content(new), content(inputs[0]), tuple(inputs))
+    assert made.expected != made.before
+    return made

@@ -19,10 +19,9 @@ import selectors
 import struct
 import sys
 
-from stuck_daemon import BATCH_FORGET, FILE, FORGET, GETATTR, INIT, LOOKUP, OPEN, READ, ROOT, mount
-
-DIRECT_IO = 1
-RELEASE = 18
+from fuse_protocol import (
+    BATCH_FORGET, DIRECT_IO, FORGET, GETATTR, INIT, LOOKUP, OPEN, READ, RELEASE, answer, mount, reply, request,
+)  # fmt: skip
 
 
 class Disk:
@@ -39,12 +38,6 @@ class Disk:
         elif command == "short":
             self.most = int(numbers[0])
 
-    def attributes(self, ino):
-        mode = 0o040555 if ino == ROOT else 0o100444
-        size = 0 if ino == ROOT else self.size
-        times_and_owner = (0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
-        return struct.pack("<6Q10I", ino, size, size // 512, *times_and_owner)
-
     def read(self, offset, length):
         if self.interrupts and not self.interrupted:
             self.interrupted = True
@@ -56,22 +49,14 @@ class Disk:
         return 0, os.pread(self.backing, min(length, self.most or length), offset)
 
     def answer(self, opcode, node, body):
-        if opcode == INIT:
-            most = 1 << 17
-            fields = (7, 31, most, 0, 16, 12, most, 1, 32, 0, 0)
-            return 0, struct.pack("<4I2H2I2HI28x", *fields)
-        if opcode == LOOKUP:
-            if body.rstrip(b"\0") != b"image":
-                return -errno.ENOENT, b""
-            return 0, struct.pack("<4Q2I", FILE, 0, 3600, 3600, 0, 0) + self.attributes(FILE)
-        if opcode == GETATTR:
-            return 0, struct.pack("<Q2I", 3600, 0, 0) + self.attributes(node)
-        if opcode == OPEN:
-            return 0, struct.pack("<Q2I", 0, DIRECT_IO, 0)
+        if opcode == LOOKUP and body.rstrip(b"\0") != b"image":
+            return -errno.ENOENT, b""
         if opcode == READ:
             _, offset, length = struct.unpack_from("<2QI", body)
             return self.read(offset, length)
-        return (0 if opcode == RELEASE else -errno.ENOSYS), b""
+        if opcode in (INIT, LOOKUP, GETATTR, OPEN, RELEASE):
+            return 0, answer(opcode, node, self.size, DIRECT_IO)
+        return -errno.ENOSYS, b""
 
 
 def main():
@@ -90,11 +75,10 @@ def main():
                     disk.told(line)
                     print("done", flush=True)
                     continue
-                request = os.read(fuse, 1 << 20)
-                _, opcode, unique, node = struct.unpack_from("<2I2Q", request)
+                opcode, unique, node, asked = request(fuse)
                 if opcode not in (FORGET, BATCH_FORGET):
-                    error, body = disk.answer(opcode, node, request[40:])
-                    os.write(fuse, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
+                    error, body = disk.answer(opcode, node, asked)
+                    reply(fuse, unique, body, error)
 
 
 if __name__ == "__main__":
