@@ -3,7 +3,6 @@
 mod adapter;
 mod counters;
 mod daemon;
-mod errno;
 mod exposition;
 mod http;
 mod kernel_readahead;
