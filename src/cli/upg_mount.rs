@@ -57,7 +57,7 @@ struct Wrong {
     first: String,
 }
 
-/// Checks all that an archive holds. No thread is left behind: the daemon forks later.
+/// Checks all that an archive holds.
 fn verify(archive: &Archive, threads: usize) -> Result<()> {
     let checked = verify::check(archive, threads, &Bar::new(Arc::default()), |_, _, _| Ok(()))?;
     match checked.findings.first() {
@@ -91,6 +91,9 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
     if args.verify {
         verify(&archive, cores())?;
     }
+    // What checks files and fetches objects has threads, and there is to be one from here on.
+    archive.rest();
+    mount::wait_for_one_thread()?;
     if let Some(helper) = helper {
         helper.enter_namespace()?;
     }
@@ -112,10 +115,6 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
     // While there is somebody to tell that it is taken, and the right to take it.
     options.metrics = args.metrics.map(Endpoint::bind).transpose()?;
     let log = args.log_format.into();
-
-    // What fetches objects has threads, and there is to be one.
-    archive.rest();
-    mount::wait_for_one_thread()?;
     if args.foreground {
         mount::init_log(args.log_file.as_deref(), false, log)?;
         return Ok(mount::serve(archive, owners, &options, mount::tell_service_manager)?);

@@ -164,10 +164,15 @@ def test_remount_is_refused_whatever_names_the_mount(system, image, point, base)
     assert len(system.mounts(point)) == 1
 
 
-def test_in_another_namespace(system, image, point, base):
-    with namespace(base / "other") as other:
+@pytest.mark.parametrize("case", ("a file", "verified", "an object"))
+def test_in_another_namespace(system, image, point, base, s3, case):
+    """Whoever enters it must have one thread: those that verified or fetched have ended."""
+    file = s3.put(image, "model.upg") if case == "an object" else image
+    options = ("-o", "verify") if case == "verified" else ()
+    with namespace(base / f"other-{case[-4:]}") as other:
         try:
-            assert_done(system("mount", "-N", other.holder, "-t", "upg", image, point))
+            command = ("mount", "-N", other.holder, "-t", "upg", file, point, *options)
+            assert_done(system(*command, env=s3.environment()))
             assert system.mounts(point) == []
             assert len(other.mounts(point)) == 1
             assert "config.json" in contents(other, point)
