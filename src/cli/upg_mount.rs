@@ -34,6 +34,7 @@ pub fn main() -> ExitCode {
         return if answers.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let result = match (&args.unmount, args.paths.split_last()) {
+        (Some(mountpoint), _) if args.if_dead => mount::clear_if_dead(mountpoint).map_err(Into::into),
         (Some(mountpoint), _) => unmount(mountpoint),
         (None, Some((mountpoint, files))) => mount(&args, files, mountpoint, None),
         // clap has made sure that there are some.
@@ -126,7 +127,8 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
             let answers = || std::fs::metadata(&options.mountpoint).context("the mount does not answer");
             let failure = failure.map(anyhow::Error::msg).or_else(|| answers().err());
             failure.map_or(Ok(()), |failure| {
-                mount::clear_if_dead(&options.mountpoint);
+                // If that fails, the next to mount there is told what is in the way.
+                let _ = mount::clear_if_dead(&options.mountpoint);
                 Err(failure)
             })
         }

@@ -140,8 +140,10 @@ def test_the_unit_gives_the_mount_no_namespace_of_its_own():
 def test_the_unit_cannot_leave_a_daemon_that_waits_for_itself():
     """Whoever kills the daemon together with its watchdog, in the middle of a push, leaves both it and its
     readers for good (test_push)."""
-    (start,), (kill,) = (unit()[key] for key in ("ExecStart", "KillMode"))
+    (start,), (kill,), (stopped,) = (unit()[key] for key in ("ExecStart", "KillMode", "ExecStopPost"))
     assert " --no-push " in start and kill == "process"
+    # And whoever has mounted there since keeps his mount.
+    assert stopped.endswith(" --if-dead")
 
 
 def test_the_unit_leaves_what_mounting_takes(mixed, mixed_lossy, tmp_path):
