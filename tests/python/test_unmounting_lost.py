@@ -183,41 +183,27 @@ def address(s3, tmp_path_factory):
 
 
 @pytest.fixture
-def behind(s3, monkeypatch):
-    """behind(is_silent): a network in front of the store that never answers what that says."""
-
-    @contextlib.contextmanager
-    def network_of(is_silent):
-        with network(s3, lambda number, request: Fault(latency=300 if is_silent(request) else 0)) as between:
-            for key, value in s3.environment(between.port).items():
-                monkeypatch.setenv(key, value)
-            yield between
-
-    return network_of
-
-
-@pytest.fixture
-def in_vain(behind, address, point):
+def in_vain(s3, address, point, monkeypatch):
     """in_vain(*options): a mount's daemon; somebody reads there, and the store has fallen silent."""
 
     @contextlib.contextmanager
     def reading(*options):
         silent = False
-        with (
-            behind(lambda request: silent) as between,
-            foreground(address, point, "--deadline", "300", *options) as daemon,
-        ):
-            silent = True
-            asked = len(between.requests)
-            reader = subprocess.Popen(["cat", point / "model.safetensors"], stdout=subprocess.DEVNULL)
-            try:
-                wait_until(lambda: len(between.requests) > asked, "the store is asked")
-                yield daemon
-            finally:
-                # In this order: the reader waits for the daemon's answer, killed or not.
-                daemon.kill()
-                reader.kill()
-                reader.wait(timeout=15)
+        with network(s3, lambda number, request: Fault(latency=300 if silent else 0)) as between:
+            for key, value in s3.environment(between.port).items():
+                monkeypatch.setenv(key, value)
+            with foreground(address, point, "--deadline", "300", *options) as daemon:
+                silent = True
+                asked = len(between.requests)
+                reader = subprocess.Popen(["cat", point / "model.safetensors"], stdout=subprocess.DEVNULL)
+                try:
+                    wait_until(lambda: len(between.requests) > asked, "the store is asked")
+                    yield daemon
+                finally:
+                    # In this order: the reader waits for the daemon's answer, killed or not.
+                    daemon.kill()
+                    reader.kill()
+                    reader.wait(timeout=15)
 
     return reading
 
@@ -228,31 +214,6 @@ def metrics_port(daemon):
 
 def connected(port):
     return socket.create_connection(("127.0.0.1", port), timeout=10)
-
-
-@pytest.mark.parametrize("way", ("SIGTERM", "upg-mount -u"))
-def test_nobody_waits_for_a_silent_store_once_the_mount_has_gone(behind, address, point, way):
-    """What is decoded ahead of a reader who has gone is of use to nobody."""
-    far = 8 << 20
-
-    def is_far(place):
-        return int(re.match(r"bytes=(\d+)-", place or "bytes=0-")[1]) >= far
-
-    with (
-        behind(lambda request: is_far(request.headers.get("Range"))) as between,
-        foreground(address, point, "--deadline", "300") as daemon,
-    ):
-        with open(point / "model.safetensors", "rb", buffering=0) as reader:
-            for _ in range(20):
-                reader.read(256 << 10)
-                time.sleep(0.05)
-        wait_until(lambda: any(is_far(place) for _, _, place in between.requests), "it reads ahead")
-        if way == "SIGTERM":
-            daemon.send_signal(signal.SIGTERM)
-        else:
-            assert run(UPG_MOUNT, "-u", point, timeout=15).returncode == 0
-        assert end(daemon)[0] == 0
-        assert_gone(point)
 
 
 def test_health_while_all_threads_wait_for_the_store(in_vain):
