@@ -74,6 +74,8 @@ pub mod cli;
 pub mod codec;
 pub mod dtype;
 pub mod error;
+#[cfg(feature = "std")]
+mod escape;
 pub mod format;
 #[cfg(feature = "std")]
 pub mod hub;

@@ -54,6 +54,10 @@ pub struct MountArgs {
     #[arg(short, long, value_name = "MOUNTPOINT", conflicts_with = "paths")]
     pub unmount: Option<PathBuf>,
 
+    /// Only if its daemon is gone: what answers, or is no mount, stays as it is
+    #[arg(long, requires = "unmount")]
+    pub if_dead: bool,
+
     /// Stay in the foreground
     #[arg(short, long)]
     pub foreground: bool,

@@ -25,7 +25,7 @@ const WRONG_USAGE: u8 = 1;
 const MOUNT_FAILURE: u8 = 32;
 
 /// What upg-mount has beside options for mounting.
-const NOT_FOR_MOUNTING: [&str; 4] = ["unmount", "foreground", "help", "version"];
+const NOT_FOR_MOUNTING: [&str; 5] = ["unmount", "if-dead", "foreground", "help", "version"];
 
 /// Mount a .upg file for mount(8) and fstab(5)
 ///

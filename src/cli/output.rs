@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use super::size::display;
+use crate::escape::drives_a_terminal;
+pub use crate::escape::escape;
 use crate::ops::convert::{Part, Reason, Report};
 use crate::ops::info::{Info, TensorInfo};
 use crate::ops::{merge, unpack};
@@ -21,24 +23,6 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Prints an error with its causes in one line to standard error.
 pub fn print_error(program: &str, error: &anyhow::Error) {
     eprintln!("{program}: {}", escape(&format!("{error:#}")));
-}
-
-/// Names come from files: control characters and what reorders text must not
-/// reach a terminal.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if drives_a_terminal(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-fn drives_a_terminal(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A value as JSON, indented, with a line feed at the end; what would drive a terminal is escaped

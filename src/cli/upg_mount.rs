@@ -35,6 +35,7 @@ pub fn main() -> ExitCode {
         return if answers.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let result = match (&args.unmount, args.paths.split_last()) {
+        (Some(mountpoint), _) if args.if_dead => mount::clear_if_dead(mountpoint).map_err(Into::into),
         (Some(mountpoint), _) => unmount(mountpoint),
         (None, Some((mountpoint, files))) => mount(&args, files, mountpoint, None),
         // clap has made sure that there are some.
@@ -58,7 +59,7 @@ struct Wrong {
     first: String,
 }
 
-/// Checks all that an archive holds. No thread is left behind: the daemon forks later.
+/// Checks all that an archive holds.
 fn verify(archive: &Archive, threads: usize) -> Result<()> {
     let checked = verify::check(archive, threads, &Bar::new(Arc::default()), |_, _, _| Ok(()))?;
     match checked.findings.first() {
@@ -92,6 +93,9 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
     if args.verify {
         verify(&archive, cores())?;
     }
+    // What checks files and fetches objects has threads, and there is to be one from here on.
+    archive.rest();
+    mount::wait_for_one_thread()?;
     if let Some(helper) = helper {
         helper.enter_namespace()?;
     }
@@ -113,10 +117,6 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
     // While there is somebody to tell that it is taken, and the right to take it.
     options.metrics = args.metrics.map(Endpoint::bind).transpose()?;
     let log = args.log_format.into();
-
-    // What fetches objects has threads, and there is to be one.
-    archive.rest();
-    mount::wait_for_one_thread()?;
     if args.foreground {
         mount::init_log(args.log_file.as_deref(), false, log)?;
         return Ok(mount::serve(archive, owners, &options, mount::tell_service_manager)?);
@@ -128,7 +128,8 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
             let answers = || std::fs::metadata(&options.mountpoint).context("the mount does not answer");
             let failure = failure.map(anyhow::Error::msg).or_else(|| answers().err());
             failure.map_or(Ok(()), |failure| {
-                mount::clear_if_dead(&options.mountpoint);
+                // If that fails, the next to mount there is told what is in the way.
+                let _ = mount::clear_if_dead(&options.mountpoint);
                 Err(failure)
             })
         }

@@ -17,7 +17,6 @@ use fuser::{
 };
 use signal_hook::iterator::Handle;
 
-use super::errno::errno;
 use super::options::MountOptions;
 use super::owner::Owners;
 use super::reply;
@@ -173,7 +172,8 @@ impl Filesystem for Adapter {
             if let (Err(Failed { at, error }), Some(reply)) = (done, reply) {
                 let (path, tensor) = self.vfs.place(file, at);
                 tracing::error!(file = path, tensor, offset = at, "read of {size} bytes at {offset}: {error}");
-                reply.error(errno(&error));
+                // Whatever went wrong: nothing that a reader could do differs.
+                reply.error(Errno::EIO);
             }
         });
     }

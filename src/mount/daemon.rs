@@ -5,9 +5,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::thread;
 use std::time::Duration;
+
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::error::{Error, Result};
 
@@ -70,8 +72,8 @@ pub struct Daemon {
 pub fn daemonise(inherited: &[RawFd]) -> Result<Role> {
     let failed = |e| Error::io("cannot go into the background", e);
     let (reader, writer) = io::pipe().map_err(failed)?;
-    // SAFETY: the process has one thread (this is called from `main` before any
-    // is started), so the child does not inherit a lock that nobody can open.
+    // SAFETY: the process has one thread. Those that checked files or fetched objects have ended
+    // (`wait_for_one_thread`), so the child does not inherit a lock that nobody can open.
     match unsafe { libc::fork() } {
         -1 => Err(failed(io::Error::last_os_error())),
         0 => {
@@ -79,9 +81,8 @@ pub fn daemonise(inherited: &[RawFd]) -> Result<Role> {
             for &fd in inherited {
                 let _ = nix::unistd::close(fd);
             }
-            // SAFETY: setsid has no preconditions; the child leads no process
-            // group, so it cannot fail.
-            unsafe { libc::setsid() };
+            // The child leads no process group, so it cannot fail.
+            let _ = rustix::process::setsid();
             // The daemon must not keep the directory that it was started in busy.
             std::env::set_current_dir("/").map_err(failed)?;
             Ok(Role::Child(Daemon { pipe: writer }))
@@ -108,11 +109,7 @@ impl Daemon {
     /// Lets the parent go, and lets go of the terminal.
     pub fn ready(mut self) {
         if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
-            for fd in 0..=2 {
-                // SAFETY: both are open descriptors; 0 to 2 belong to nobody in
-                // this process but the standard streams, which stay usable.
-                unsafe { libc::dup2(null.as_raw_fd(), fd) };
-            }
+            let _ = dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).and_then(|()| dup2_stderr(&null));
         }
         let _ = self.pipe.write_all(&[0]);
     }

@@ -54,6 +54,11 @@ impl Connection {
         self.deadline
     }
 
+    /// Whether nothing is owed to it: it has not asked yet, or has had its answer.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Reading(_) | State::Closing)
+    }
+
     /// What is to be answered now.
     pub fn question(&self) -> Option<Question> {
         if let State::Waiting(question) = self.state { Some(question) } else { None }

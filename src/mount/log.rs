@@ -7,10 +7,13 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Mutex;
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::error::{Error, Result};
+use crate::escape::escape;
 
 /// How a line of the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub fn init(file: Option<&Path>, background: bool, format: Format) -> Result<()>
             let file = File::options().create(true).append(true).open(path).map_err(|e| Error::io(path, e))?;
             (BoxMakeWriter::new(Mutex::new(file)), true)
         }
-        None if background => (BoxMakeWriter::new(|| SystemLog), false),
+        None if background => (BoxMakeWriter::new(ToSystemLog), false),
         None => (BoxMakeWriter::new(io::stderr), true),
     };
     // A log that cannot be written is lost. To complain about it on standard error would be to
@@ -44,24 +47,83 @@ pub fn init(file: Option<&Path>, background: bool, format: Format) -> Result<()>
         .log_internal_errors(false)
         .with_writer(writer);
     match (format, timed) {
-        (Format::Text, true) => builder.init(),
-        (Format::Text, false) => builder.without_time().init(),
+        (Format::Text, true) => builder.map_writer(Escaped).init(),
+        (Format::Text, false) => builder.map_writer(Escaped).without_time().init(),
         (Format::Json, true) => builder.json().flatten_event(true).with_current_span(false).init(),
         (Format::Json, false) => builder.json().flatten_event(true).with_current_span(false).without_time().init(),
     }
     Ok(())
 }
 
-/// Sends each line to the socket of syslog or journald, if there is one.
-struct SystemLog;
+/// Writes lines of text with nothing in them that would drive a terminal, or would look like two lines:
+/// messages name files. JSON has escapes of its own.
+struct Escaped<W>(W);
 
-/// Facility daemon (3), severity warning (4), as RFC 5424 counts.
-const PRIORITY: u32 = 3 * 8 + 4;
+impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Escaped<M> {
+    type Writer = Escaped<M::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Escaped(self.0.make_writer())
+    }
+
+    fn make_writer_for(&'a self, of: &Metadata<'_>) -> Self::Writer {
+        Escaped(self.0.make_writer_for(of))
+    }
+}
+
+impl<W: Write> Write for Escaped<W> {
+    /// A line, as tracing-subscriber hands them over.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let (text, end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
+        self.0.write_all(format!("{}{end}", escape(text)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Sends each line to the socket of syslog or journald, if there is one.
+struct SystemLog {
+    priority: u32,
+}
+
+/// Facility daemon, as RFC 5424 counts; with a severity it is a priority.
+const DAEMON: u32 = 3 * 8;
+
+impl SystemLog {
+    fn of(level: Level) -> SystemLog {
+        let severity = match level {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            _ => 7,
+        };
+        SystemLog { priority: DAEMON + severity }
+    }
+}
+
+/// Makes what sends a line of a level.
+struct ToSystemLog;
+
+impl MakeWriter<'_> for ToSystemLog {
+    type Writer = SystemLog;
+
+    fn make_writer(&self) -> SystemLog {
+        SystemLog::of(Level::WARN)
+    }
+
+    fn make_writer_for(&self, of: &Metadata<'_>) -> SystemLog {
+        SystemLog::of(*of.level())
+    }
+}
 
 impl Write for SystemLog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        let message = format!("<{PRIORITY}>upg-mount[{}]: {}", std::process::id(), text.trim_end());
+        let message = format!("<{}>upg-mount[{}]: {}", self.priority, std::process::id(), text.trim_end());
         if let Ok(socket) = UnixDatagram::unbound() {
             // A log that is away or full must not hold a reader up.
             let _ = socket.set_nonblocking(true);
@@ -72,5 +134,18 @@ impl Write for SystemLog {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_stays_one_line() {
+        let mut out = Vec::new();
+        let line = "WARN a\nERROR b\r\u{1b}[2J\u{202e}c\n";
+        assert_eq!(Escaped(&mut out).write(line.as_bytes()).expect("memory"), line.len());
+        assert_eq!(String::from_utf8_lossy(&out), "WARN a\\nERROR b\\r\\u{1b}[2J\\u{202e}c\n");
     }
 }

@@ -16,7 +16,7 @@ use super::probe::{Outcome, Probe};
 use crate::error::{Error, Result};
 use crate::vfs::Vfs;
 
-/// Clients at a time; one more, and the oldest has to go.
+/// Clients at a time; one more, and one has to go.
 const MOST_CONNECTIONS: usize = 64;
 /// Without descriptors nobody can be let in: how long until the next try.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
@@ -101,7 +101,9 @@ impl Server {
             match self.listener.accept() {
                 Ok((stream, _)) => {
                     if self.connections.len() == MOST_CONNECTIONS {
-                        self.connections.remove(0);
+                        // The oldest of those that have asked for nothing, or have been answered.
+                        let idle = self.connections.iter().position(Connection::is_idle);
+                        self.connections.remove(idle.unwrap_or(0));
                     }
                     self.connections.extend(Connection::new(stream).ok());
                 }

@@ -3,14 +3,15 @@
 mod adapter;
 mod counters;
 mod daemon;
-mod errno;
 mod exposition;
 mod http;
 mod kernel_readahead;
 mod log;
 mod metrics;
+mod mountinfo;
 mod notify;
 mod options;
+mod own_mount;
 mod owner;
 mod page_cache;
 mod privileges;

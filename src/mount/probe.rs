@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 const ARGUMENT: &str = "--probe";
 /// How long a mount may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an answer is given again: however many ask, there is no more than a process a second.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// What has become of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,16 +35,19 @@ pub struct Probe {
     /// `major:minor`: something else may be mounted there by now.
     device: String,
     asked: Option<(Child, ChildStdout, Instant)>,
+    /// The last answer, and when it came.
+    answered: Option<(Outcome, Instant)>,
 }
 
 impl Probe {
     pub fn new(mountpoint: &Path, device: &str) -> Probe {
-        Probe { mountpoint: mountpoint.to_path_buf(), device: device.to_owned(), asked: None }
+        Probe { mountpoint: mountpoint.to_path_buf(), device: device.to_owned(), asked: None, answered: None }
     }
 
-    /// Asks, if no question is open.
+    /// Asks, if no question is open and none was answered just now.
     pub fn ask(&mut self) -> io::Result<()> {
-        if self.asked.is_some() {
+        let is_fresh = self.answered.is_some_and(|(_, since)| since.elapsed() < KEPT);
+        if self.asked.is_some() || is_fresh {
             return Ok(());
         }
         let mut child = Command::new("/proc/self/exe")
@@ -70,19 +75,18 @@ impl Probe {
 
     /// Of the question that was asked last.
     pub fn outcome(&mut self) -> Outcome {
-        let Some((child, _, since)) = &mut self.asked else { return Outcome::Fails };
-        match child.try_wait() {
-            Ok(None) if since.elapsed() < PATIENCE => Outcome::Waiting,
-            Ok(None) => Outcome::Fails,
-            Ok(Some(status)) => {
-                self.asked = None;
-                if status.success() { Outcome::Answers } else { Outcome::Fails }
-            }
-            Err(_) => {
-                self.asked = None;
-                Outcome::Fails
-            }
-        }
+        let Some((child, _, since)) = &mut self.asked else {
+            return self.answered.map_or(Outcome::Fails, |(outcome, _)| outcome);
+        };
+        let outcome = match child.try_wait() {
+            Ok(None) if since.elapsed() < PATIENCE => return Outcome::Waiting,
+            Ok(None) => return Outcome::Fails,
+            Ok(Some(status)) if status.success() => Outcome::Answers,
+            Ok(Some(_)) | Err(_) => Outcome::Fails,
+        };
+        self.asked = None;
+        self.answered = Some((outcome, Instant::now()));
+        outcome
     }
 }
 

@@ -6,17 +6,18 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use fuser::Session;
+use fuser::{Notifier, Session};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::adapter::Adapter;
 use super::kernel_readahead;
 use super::options::MountOptions;
+use super::own_mount::{Detached, OwnMount};
 use super::owner::Owners;
 use super::page_cache::KernelPages;
 use super::privileges;
-use super::unmount::{OwnMount, Unmounted};
+use super::unmount::Unmounted;
 use super::watchdog::Watchdog;
 use crate::archive::Archive;
 use crate::error::{Error, Result};
@@ -40,7 +41,7 @@ pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf> {
 
 /// Mounts the archive and serves it until it is unmounted. `ready` is called
 /// once the kernel and we agree; requests are answered from then on. The process gives up the
-/// rights that this does not take, and must have one thread.
+/// rights that this does not take, must have one thread, and is expected to end afterwards.
 pub fn serve(archive: Archive, owners: Owners, options: &MountOptions, ready: impl FnOnce()) -> Result<()> {
     privileges::keep_what_mounting_takes()?;
     let vfs = Arc::new(Vfs::new(archive, options.cache_size, options.decoders)?);
@@ -55,29 +56,46 @@ pub fn serve(archive: Archive, owners: Owners, options: &MountOptions, ready: im
     let adapter = Adapter::new(vfs.clone(), owners, options, device.clone(), signals.handle());
     let session = Session::new(adapter, mountpoint, &options.config()).map_err(failed)?;
     let duplicate = || session.as_fd().try_clone_to_owned().map_err(failed);
-    let connection = duplicate()?;
     let _ = device.set(duplicate()?);
-    let mount = OwnMount::new(mountpoint, connection)?;
-    vfs.set_kernel_readahead(kernel_readahead::set(&mount.device(), options.kernel_readahead));
+    let mount = OwnMount::new(mountpoint, duplicate()?);
     let notifier = session.notifier();
-    // fuser 0.18 unmounts by path when its `Mount` is dropped, even if the mount is
-    // gone and another has taken its place: it must never be dropped.
+    // fuser unmounts by path when its `Mount` is dropped, even if the mount has gone from there and
+    // another has taken its place: it must never be dropped.
     std::mem::forget(session.spawn().map_err(failed)?);
+    let mount = mount?;
+    let served = begin(&vfs, &mount, notifier, options).map(|()| {
+        ready();
+        unmount_on(signals, &mount);
+    });
+    // One of the decoders may wait for a store that is silent, and its answer is no use to anybody: the
+    // process ends without waiting for them.
+    std::mem::forget(vfs);
+    let detached = mount.detach();
+    served?;
+    match detached? {
+        Detached::Before => {
+            tracing::info!("{}: unmounted", mountpoint.display());
+            Ok(())
+        }
+        // The threads have ended, and nobody would have answered there.
+        Detached::Now(_) => {
+            Err(Error::Invalid(format!("{}: the connection to the kernel broke; unmounted", mountpoint.display())))
+        }
+    }
+}
+
+/// What needs the mount to be there already.
+fn begin(vfs: &Arc<Vfs>, mount: &OwnMount, notifier: Notifier, options: &MountOptions) -> Result<()> {
+    vfs.set_kernel_readahead(kernel_readahead::set(mount.device(), options.kernel_readahead));
     if let Some(endpoint) = &options.metrics {
-        endpoint.serve(vfs.clone(), mountpoint, &mount.device())?;
+        endpoint.serve(vfs.clone(), &options.mountpoint, mount.device())?;
     }
     if let Some(program) = options.watchdog.as_ref().filter(|_| !options.null && options.decoders > 0) {
-        match watchdog(program, &mount) {
+        match watchdog(program, mount) {
             Ok(watchdog) => vfs.push_into(Box::new(KernelPages::new(notifier, vfs.inodes(), watchdog))),
             Err(error) => tracing::info!("nothing is pushed into the page cache: {error}"),
         }
     }
-    ready();
-    unmount_on(signals, &mount);
-    if mount.detach()?.is_some() {
-        return Err(Error::Invalid(format!("{}: the connection to the kernel broke", mountpoint.display())));
-    }
-    tracing::info!("{}: unmounted", mountpoint.display());
     Ok(())
 }
 
@@ -90,20 +108,29 @@ fn watchdog(program: &Path, mount: &OwnMount) -> Result<Watchdog> {
 
 /// Until the session is over.
 fn unmount_on(mut signals: Signals, mount: &OwnMount) {
-    let mut detached = false;
-    for signal in signals.forever() {
-        tracing::info!("signal {signal}");
-        if detached {
+    // Whether the mount has gone from its place, and somebody has asked for that who may ask again.
+    let mut asked = false;
+    while !signals.handle().is_closed() {
+        let received: Vec<_> = signals.wait().collect();
+        if received.is_empty() {
+            continue;
+        }
+        tracing::info!("signals {received:?}");
+        // Whoever ends a login, a terminal or a scope sends SIGHUP beside SIGTERM, and asks once.
+        let asks = received.iter().any(|signal| *signal != SIGHUP);
+        if asked && asks {
             // Asked twice: whoever still reads gets an error.
             std::process::exit(1);
         }
-        let outcome = mount.detach();
-        detached = outcome.is_ok();
-        match outcome {
-            Ok(Some(Unmounted::WhenNoLongerBusy)) => {
-                tracing::warn!("the mount is in use; it goes when its last user does");
+        match mount.detach() {
+            // Nobody can read any more, whatever threads still wait for.
+            Ok(_) if !mount.is_connected() => return,
+            Ok(outcome) => {
+                if outcome == Detached::Now(Unmounted::WhenNoLongerBusy) {
+                    tracing::warn!("the mount is in use; it goes when its last user does");
+                }
+                asked |= asks;
             }
-            Ok(_) => {}
             Err(error) => tracing::error!("{error}"),
         }
     }

@@ -137,6 +137,15 @@ def test_the_unit_gives_the_mount_no_namespace_of_its_own():
     assert not [key for key in unit() if key.startswith((*private, "DynamicUser"))]
 
 
+def test_the_unit_cannot_leave_a_daemon_that_waits_for_itself():
+    """Whoever kills the daemon together with its watchdog, in the middle of a push, leaves both it and its
+    readers for good (test_push)."""
+    (start,), (kill,), (stopped,) = (unit()[key] for key in ("ExecStart", "KillMode", "ExecStopPost"))
+    assert " --no-push " in start and kill == "process"
+    # And whoever has mounted there since keeps his mount.
+    assert stopped.endswith(" --if-dead")
+
+
 def test_the_unit_leaves_what_mounting_takes(mixed, mixed_lossy, tmp_path):
     """With the capabilities that it leaves, a mount comes, is read, and goes; and it takes no system
     call that is filtered."""
@@ -230,8 +239,12 @@ def test_who_mounts_may_and_who_reads_may_not():
             assert script.count(point) == 3 and "exec upg-mount -f " in script
             assert any(point.startswith(mount["mountPath"] + "/") for mount in mounts.values())
             (port,) = (port["containerPort"] for port in container["ports"])
-            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            for probe in ("startupProbe", "readinessProbe"):
                 assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+            # /healthz fails when the store is away, too: the mount would be killed for that.
+            assert "livenessProbe" not in container
+            # The watchdog that pushing needs ends with the container.
+            assert " --no-push " in script
             assert f'--metrics "[::]:{port}"' in script and "--allow-other" in script
     assert propagation == {
         "daemonset": {"Bidirectional"},
@@ -240,15 +253,24 @@ def test_who_mounts_may_and_who_reads_may_not():
     }
 
 
-def test_the_script_of_the_containers(tiny_lossy, tmp_path):
+@pytest.mark.parametrize("name", ("daemonset", "sidecar"))
+def test_the_script_of_the_containers(tiny_lossy, s3, tmp_path, name):
     """As it stands there, but for where the model lies and what it is called: it mounts, and again when
     a killed one left its mount behind."""
     require_fuse()
-    (pod,) = (pod for name, pod in pods() if name == "sidecar")
-    (container,) = pod["initContainers"]
-    script = container["args"][0].replace("/models", str(tmp_path)).replace(":9464", ":0")
-    script = re.sub(r"--disk-cache \S+ --disk-cache-size \S+ s3://\S+", str(tiny_lossy.path), script)
-    environment = {**os.environ, "PATH": f"{UPG.parent}:{os.environ['PATH']}"}
+    (pod,) = (pod for found, pod in pods() if found == name)
+    (container,) = (c for c in [*pod.get("initContainers", []), *pod["containers"]] if "args" in c)
+    places = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "cache")
+    # As the kubelet makes them.
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o777 if "emptyDir" in volume else 0o755)
+    (mounted_at,) = places.keys() - {"cache"}
+    script = container["args"][0].replace(places[mounted_at], str(tmp_path)).replace(":9464", ":0")
+    script = script.replace(f"--disk-cache {places['cache']}", f"--disk-cache {cache}")
+    script = re.sub(r"s3://\S+", s3.put(tiny_lossy.path), script)
+    environment = {**s3.environment(), "PATH": f"{UPG.parent}:{os.environ['PATH']}"}
     point = tmp_path / "phi-4"
 
     def answers():
@@ -258,10 +280,13 @@ def test_the_script_of_the_containers(tiny_lossy, tmp_path):
     try:
         for _ in range(2):
             daemon = subprocess.Popen(
-                [*container["command"], script], env=environment, stderr=subprocess.PIPE
+                [*container["command"], script], env=environment, stderr=subprocess.PIPE, text=True
             )
             try:
-                wait_until(answers, "mounted")
+                wait_until(lambda: answers() or daemon.poll() is not None, "mounted")
+                assert daemon.poll() is None, daemon.stderr.read()
+                (point / "config.json").read_bytes()
+                assert list(cache.rglob("*")), "nothing was kept"
             finally:
                 daemon.kill()
                 daemon.communicate(timeout=15)

@@ -76,7 +76,8 @@ def test_to_the_log_of_the_system(mixed, damaged, tmp_path):
         try:
             with mounted(image, tmp_path / "point", "--log-format", "json") as root:
                 fail_to_read(root / mixed.name)
-                head = f"<28>upg-mount[{daemons(root)[0]}]: "
+                # Facility daemon, severity error.
+                head = f"<27>upg-mount[{daemons(root)[0]}]: "
                 lines = iter(lambda: log.recv(65536).decode(), "")
                 # Others may write to it, too.
                 line = next(line for line in lines if line.startswith(head))

@@ -1,6 +1,7 @@
 """`mount -t upg` and lines of fstab: mount(8) and its helper, /sbin/mount.upg."""
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 from support import tensors
 from support.mount_namespace import namespace
 from support.mounting import daemons, wait_until
-from support.programs import UPG_MOUNT, require, run
+from support.objects import BUCKET
+from support.programs import REPO, UPG, UPG_MOUNT, require, run
+from test_hub import snapshot
 
+DOCUMENT = (REPO / "docs" / "mounting.md").read_text()
 USER = 65534
 
 
@@ -160,10 +164,15 @@ def test_remount_is_refused_whatever_names_the_mount(system, image, point, base)
     assert len(system.mounts(point)) == 1
 
 
-def test_in_another_namespace(system, image, point, base):
-    with namespace(base / "other") as other:
+@pytest.mark.parametrize("case", ("a file", "verified", "an object"))
+def test_in_another_namespace(system, image, point, base, s3, case):
+    """Whoever enters it must have one thread: those that verified or fetched have ended."""
+    file = s3.put(image, "model.upg") if case == "an object" else image
+    options = ("-o", "verify") if case == "verified" else ()
+    with namespace(base / f"other-{case[-4:]}") as other:
         try:
-            assert_done(system("mount", "-N", other.holder, "-t", "upg", image, point))
+            command = ("mount", "-N", other.holder, "-t", "upg", file, point, *options)
+            assert_done(system(*command, env=s3.environment()))
             assert system.mounts(point) == []
             assert len(other.mounts(point)) == 1
             assert "config.json" in contents(other, point)
@@ -195,3 +204,73 @@ def test_without_mount(tmp_path):
     assert done.returncode == 0 and "/etc/fstab" in done.stdout
     done = run(helper, "a.upg")
     assert done.returncode == 1 and "<DIRECTORY>" in done.stderr
+
+
+# What docs/mounting.md says
+
+
+def here(text, base):
+    """The document's places below a directory of the test's own."""
+    text = re.sub(r"(?<![\w.])/(models|mnt)\b", lambda found: f"{base}/{found[1]}", text)
+    return text.replace("/var/log", str(base))
+
+
+@pytest.fixture
+def places(tiny, base):
+    """The document's places: a model that says what repository it is from, and mountpoints."""
+    place = base / "documented"
+    for name in ("models", "mnt/phi4", "mnt/hub"):
+        (place / name).mkdir(parents=True)
+    known = snapshot(tiny, place / "cache", "microsoft/phi-4")
+    assert run(UPG, "convert", known, "-o", place / "models" / "phi-4.upg", "--lossless").returncode == 0
+    yield place
+    shutil.rmtree(place)
+
+
+def test_the_commands_of_the_document(system, places):
+    blocks = re.findall(r"^```console\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+    commands = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("# ")]
+    assert len(commands) == 5
+    path = f"{os.environ['PATH']}:/sbin"
+    # The links that the first commands make.
+    assert_done(system("rm", "/sbin/mount.upg", "/sbin/mount.fuse.upg"))
+    try:
+        for command in commands:
+            assert_done(system("sh", "-ec", here(command, places), env={**os.environ, "PATH": path}))
+            if command.startswith("mount "):
+                point = places / re.search(r"/(mnt/\w+)", command)[1]
+                assert len(system.mounts(point)) == 1 and contents(system, point)
+    finally:
+        for name in ("phi4", "hub"):
+            system.clear(places / "mnt" / name)
+    assert (places / "upg.log").exists()
+
+
+def test_the_lines_of_fstab_in_the_document(system, places):
+    lines = re.findall(r"^/models\S* +/mnt\S* +upg .*$", DOCUMENT, re.MULTILINE)
+    assert len(lines) == 2
+    point = places / "mnt" / "phi4"
+    for line in lines:
+        system.write_fstab(here(line, places))
+        try:
+            assert_done(system("mount", point))
+            assert "config.json" in contents(system, point)
+            assert_done(system("umount", point))
+            # What is mounted at boot.
+            assert_done(system("mount", "-a"))
+            assert len(system.mounts(point)) == ("noauto" not in line)
+        finally:
+            system.clear(point)
+
+
+def test_a_signed_address_does_not_belong_into_fstab(system, image, point, base, s3):
+    """As the document says, mount(8) refuses it, or finds another source in mountinfo than in fstab."""
+    table = base / "fstab-of-addresses"
+    s3.put(image, "model.upg")
+    url = s3.client.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "model.upg"})
+    assert "=" in url
+    table.write_text(f"{url} {point} upg allow_other 0 0\n")
+    for count in (1, 2):
+        done = system("mount", "-a", "-T", table)
+        refused = "parse error" in done.stderr
+        assert len(system.mounts(point)) == (0 if refused else count), done

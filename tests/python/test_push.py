@@ -229,11 +229,12 @@ def test_the_end_in_mid_push_releases_everybody(large, image, tmp_path, ending):
             force_away(point)
 
 
-def test_a_watchdog_frees_a_killed_daemon_that_waits_in_the_kernel(tmp_path):
-    """Made certain: a daemon that has a READ unanswered and stores the page which it locked."""
+@contextlib.contextmanager
+def waiting_in_the_kernel(point):
+    """(daemon, watchdog's id, reader): made certain, a daemon that has a READ unanswered and stores the page
+    which it locked."""
     require_fuse()
     require(os.geteuid() == 0, "mount(2) needs root")
-    point = tmp_path / "mount"
     point.mkdir()
     command = [sys.executable, str(STUCK), str(point), str(UPG_MOUNT), "--watch-connection"]
     daemon = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -241,7 +242,8 @@ def test_a_watchdog_frees_a_killed_daemon_that_waits_in_the_kernel(tmp_path):
     try:
         wait_until(lambda: is_mounted(point) or daemon.poll() is not None, "mounted")
         reader = subprocess.Popen(["cat", str(point / "f")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert daemon.stdout.readline().startswith("pushing")
+        word, watchdog = daemon.stdout.readline().split()
+        assert word == "pushing"
         tasks = Path(f"/proc/{daemon.pid}/task")
 
         def waits():
@@ -250,15 +252,34 @@ def test_a_watchdog_frees_a_killed_daemon_that_waits_in_the_kernel(tmp_path):
         wait_until(waits, "a thread that waits in the kernel")
         time.sleep(0.2)
         assert waits() and reader.poll() is None
-        daemon.kill()
-        assert daemon.wait(timeout=10) == -signal.SIGKILL
-        assert reader.wait(timeout=10) == 1
+        yield daemon, int(watchdog), reader
     finally:
         subprocess.run(["umount", "-f", str(point)], capture_output=True, check=False)
         for process in filter(None, (daemon, reader)):
             process.kill()
             process.wait(timeout=PATIENCE)
         subprocess.run(["umount", "-l", str(point)], capture_output=True, check=False)
+
+
+def test_a_watchdog_frees_a_killed_daemon_that_waits_in_the_kernel(tmp_path):
+    with waiting_in_the_kernel(tmp_path / "mount") as (daemon, _, reader):
+        daemon.kill()
+        assert daemon.wait(timeout=10) == -signal.SIGKILL
+        assert reader.wait(timeout=10) == 1
+
+
+def test_killed_together_with_its_watchdog_it_stays_until_somebody_aborts(tmp_path):
+    """Why neither the unit nor the containers push, which end all processes at once."""
+    point = tmp_path / "mount"
+    with waiting_in_the_kernel(point) as (daemon, watchdog, reader):
+        os.kill(watchdog, signal.SIGKILL)
+        daemon.kill()
+        time.sleep(1)
+        # Killed, but for the thread that waits; and its reader has had no answer.
+        assert reader.poll() is None and any(Path(f"/proc/{daemon.pid}/task").iterdir())
+        subprocess.run(["umount", "-f", str(point)], capture_output=True, check=False)
+        assert daemon.wait(timeout=10) == -signal.SIGKILL
+        assert reader.wait(timeout=10) == 1
 
 
 def test_a_daemon_and_its_watchdog_end_together(image, tmp_path):
