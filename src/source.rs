@@ -11,6 +11,8 @@ use core::ops::Range;
 
 #[cfg(feature = "std")]
 pub use local::LocalFile;
+#[cfg(feature = "object-store")]
+pub(crate) use local::advise;
 
 use crate::error::{Error, Result};
 

@@ -26,14 +26,11 @@ impl Concatenated {
     }
 
     /// The part that an offset is in, and what it is there; beyond the end, the last.
-    fn part(&self, offset: u64) -> Option<(&dyn ReadAt, u64)> {
+    fn part(&self, offset: u64) -> Result<(&dyn ReadAt, u64)> {
         let i = self.parts.partition_point(|(start, _)| *start <= offset);
-        let (start, part) = self.parts.get(i.checked_sub(1)?)?;
-        Some((&**part, offset - start))
-    }
-
-    fn nothing_at(&self, offset: u64) -> Error {
-        Error::truncated(&self.name, "file", offset, "there is nothing")
+        let part = i.checked_sub(1).and_then(|i| self.parts.get(i));
+        let (start, part) = part.ok_or_else(|| Error::truncated(&self.name, "file", offset, "there is nothing"))?;
+        Ok((&**part, offset - start))
     }
 
     fn for_parts_of(&self, range: Range<u64>, each: impl Fn(&dyn ReadAt, Range<u64>)) {
@@ -57,21 +54,17 @@ impl ReadAt for Concatenated {
 
     /// Of one part: no block lies in two.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        match self.part(offset) {
-            Some((part, offset)) => part.read_exact_at(buffer, offset),
-            None => Err(self.nothing_at(offset)),
-        }
+        let (part, offset) = self.part(offset)?;
+        part.read_exact_at(buffer, offset)
     }
 
     fn read_right_at(&self, buffer: &mut [u8], offset: u64, is_right: &dyn Fn(&[u8]) -> bool) -> Result<bool> {
-        match self.part(offset) {
-            Some((part, offset)) => part.read_right_at(buffer, offset, is_right),
-            None => Err(self.nothing_at(offset)),
-        }
+        let (part, offset) = self.part(offset)?;
+        part.read_right_at(buffer, offset, is_right)
     }
 
     fn lend(&self, range: Range<u64>) -> Option<Box<dyn AsRef<[u8]> + '_>> {
-        let (part, offset) = self.part(range.start)?;
+        let (part, offset) = self.part(range.start).ok()?;
         part.lend(offset..offset + range.end.checked_sub(range.start)?)
     }
 

@@ -64,16 +64,15 @@ impl Archive {
             return Err(Error::truncated(file, "file", 0, what));
         }
         let mut header = [0; HEADER_LEN as usize];
-        source.read_exact_at(&mut header, 0)?;
+        let header_is_right =
+            |bytes: &[u8]| bytes.first_chunk().is_some_and(|header| check_header(file, header).is_ok());
+        source.read_right_at(&mut header, 0, &header_is_right)?;
         check_header(file, &header)?;
 
         let tail_at = size.saturating_sub(TAIL);
         let mut tail = vec![0; (size - tail_at) as usize];
-        source.read_exact_at(&mut tail, tail_at)?;
-        let (before, end) = tail.split_at(tail.len() - TRAILER_LEN as usize);
-        let mut trailer = [0; TRAILER_LEN as usize];
-        trailer.copy_from_slice(end);
-        let trailer = Trailer::parse(file, &trailer, size)?;
+        source.read_right_at(&mut tail, tail_at, &|bytes| tail_is_right(file, bytes, size))?;
+        let (before, trailer) = parse_tail(file, &tail, size)?;
 
         let mut index = Vec::new();
         let length = usize::try_from(trailer.index_length).unwrap_or(usize::MAX);
@@ -90,7 +89,9 @@ impl Archive {
             index.resize(length.min(have + STEP), 0);
             source.read_exact_at(&mut index[have..], trailer.index_offset + have as u64)?;
         }
-        if xxh3_64(&index) != trailer.index_checksum {
+        let is_right = |index: &[u8]| xxh3_64(index) == trailer.index_checksum;
+        // Only the whole can be checked: by another read, which fetches it anew.
+        if !is_right(&index) && !source.read_right_at(&mut index, trailer.index_offset, &is_right)? {
             return Err(Error::corrupt(file, "index", trailer.index_offset, "checksum mismatch"));
         }
         let index = Index::parse(file, &trailer, index)?;
@@ -285,6 +286,19 @@ impl Archive {
             Ok(())
         })
     }
+}
+
+/// What the last bytes of a file are: what lies before the trailer, and the trailer.
+fn parse_tail<'a>(file: &str, tail: &'a [u8], size: u64) -> Result<(&'a [u8], Trailer)> {
+    let (before, trailer) = tail.split_last_chunk().ok_or_else(|| Error::truncated(file, "trailer", 0, "too short"))?;
+    Ok((before, Trailer::parse(file, trailer, size)?))
+}
+
+/// Also of the index, if all of it lies in the tail.
+fn tail_is_right(file: &str, tail: &[u8], size: u64) -> bool {
+    let Ok((before, trailer)) = parse_tail(file, tail, size) else { return false };
+    let index = usize::try_from(trailer.index_length).ok().and_then(|length| before.len().checked_sub(length));
+    index.is_none_or(|start| xxh3_64(&before[start..]) == trailer.index_checksum)
 }
 
 fn is_right(stored: &[u8], record: &BlockRecord) -> bool {

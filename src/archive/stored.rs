@@ -19,9 +19,8 @@ impl Archive {
             let coded = records.any(|record| self.index.block(record).mode == BlockMode::Coded);
             (array.side_block.is_some() && !coded).then(|| self.check_side(ArrayId(i as u32)))
         });
-        let sides: Vec<Result<()>> = sides.collect();
         let others = read.into_iter().enumerate().filter(|(_, read)| !read).map(|(i, _)| self.check_record(i as u32));
-        sides.into_iter().chain(others).filter_map(Result::err)
+        sides.chain(others).filter_map(Result::err)
     }
 
     /// Reads a side block and checks it, whether or not anything needs it.

@@ -154,7 +154,7 @@ impl HelperArgs {
     fn mount(&self, args: &MountArgs) -> Result<()> {
         upg_mount::mount(args, std::slice::from_ref(&self.file), &self.directory, Some(self))?;
         if self.verbose && !self.fake {
-            let (file, directory) = (self.file.display().to_string(), self.directory.display().to_string());
+            let (file, directory) = (self.source(), self.directory.display().to_string());
             output::print(&format!("{NAME}: {} mounted on {}\n", output::escape(&file), output::escape(&directory)))?;
         }
         Ok(())

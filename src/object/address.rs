@@ -82,7 +82,7 @@ impl Address {
     /// What tells it from objects of the same name elsewhere.
     pub(super) fn identity(&self) -> String {
         let place = match &self.store {
-            Store::S3(builder) => builder.get_config_value(&AmazonS3ConfigKey::Endpoint),
+            Store::S3(builder) => endpoint(builder),
             Store::Azure(builder) => builder.get_config_value(&AzureConfigKey::AccountName),
             Store::Google(_) | Store::Web(_) => None,
         };
@@ -145,6 +145,15 @@ fn s3(bucket: &str) -> Result<AmazonS3Builder> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
     let profile = Profile::load()?;
     let is_set = |builder: &AmazonS3Builder, key| builder.get_config_value(&key).is_some();
+    if let Some((name, way)) = profile.without_keys
+        && !is_set(&builder, AmazonS3ConfigKey::AccessKeyId)
+        && !is_set(&builder, AmazonS3ConfigKey::WebIdentityTokenFile)
+        && builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).as_deref() != Some("true")
+    {
+        let help = format!("aws configure export-credentials --profile {name} --format env");
+        let what = format!("the AWS profile {name:?} has no keys, and {way} is not known here; `{help}` gives some");
+        return Err(Error::Invalid(what));
+    }
     if let Some((key, secret)) = profile.keys.filter(|_| !is_set(&builder, AmazonS3ConfigKey::AccessKeyId)) {
         builder = builder.with_access_key_id(key).with_secret_access_key(secret);
         if let Some(token) = profile.session_token {
@@ -154,13 +163,18 @@ fn s3(bucket: &str) -> Result<AmazonS3Builder> {
     if let Some(region) = profile.region.filter(|_| !is_set(&builder, AmazonS3ConfigKey::Region)) {
         builder = builder.with_region(region);
     }
-    if let Some(endpoint) = profile.endpoint.filter(|_| !is_set(&builder, AmazonS3ConfigKey::Endpoint)) {
-        builder = builder.with_endpoint(endpoint);
+    if let Some(place) = profile.endpoint.filter(|_| endpoint(&builder).is_none()) {
+        builder = builder.with_endpoint(place);
     }
     // Whoever names a server without encryption has decided that.
-    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-    let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let plain = endpoint(&builder).is_some_and(|endpoint| endpoint.starts_with("http://"));
     Ok(if plain { builder.with_allow_http(true) } else { builder })
+}
+
+/// The server that is asked, if it is not Amazon's.
+fn endpoint(builder: &AmazonS3Builder) -> Option<String> {
+    let get = |key| builder.get_config_value(&key);
+    get(AmazonS3ConfigKey::S3Endpoint).or_else(|| get(AmazonS3ConfigKey::Endpoint))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::ObjectStore;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::disk::KeptObject;
 use super::failure::Failure;
@@ -25,28 +25,34 @@ pub struct Shared {
     pub disk: Option<KeptObject>,
     /// For those that nobody waits for yet.
     requests: Semaphore,
-    /// Units that are being written to the disk.
+    /// Units that wait to be written to the disk.
     writes: Arc<Semaphore>,
+    /// Who writes there now.
+    writer: Arc<Mutex<()>>,
 }
 
 impl Shared {
     pub fn new(fetcher: Fetcher, version: Version, units: Units, disk: Option<KeptObject>) -> Shared {
         let (requests, writes) = (Semaphore::new(REQUESTS_AHEAD), Arc::new(Semaphore::new(WRITES)));
-        Shared { fetcher, version, units, disk, requests, writes }
+        Shared { fetcher, version, units, disk, requests, writes, writer: Arc::default() }
     }
 
     fn deliver(self: &Arc<Self>, unit: u64, outcome: Result<Bytes, Failure>) {
-        let kept = outcome.as_ref().ok().filter(|_| self.disk.is_some()).cloned();
+        let kept = self.disk.as_ref().and_then(|disk| Some((disk.forgotten(unit), outcome.as_ref().ok()?.clone())));
         self.units.arrived(unit, outcome);
         // A disk that is slower than the network does not get everything.
         let turn = self.writes.clone().try_acquire_owned();
-        if let (Some(bytes), Ok(turn)) = (kept, turn) {
+        if let (Some((forgotten, bytes)), Ok(turn)) = (kept, turn) {
             let shared = self.clone();
-            tokio::task::spawn_blocking(move || {
-                if let Some(disk) = &shared.disk {
-                    disk.put(unit, &bytes);
-                }
-                drop(turn);
+            tokio::spawn(async move {
+                // All of them at once would wait for the lock of the cache, each in a thread.
+                let writer = shared.writer.clone().lock_owned().await;
+                tokio::task::spawn_blocking(move || {
+                    if let Some(disk) = &shared.disk {
+                        shared.units.set_cheap(disk.put(unit, &bytes, forgotten));
+                    }
+                    drop((writer, turn));
+                });
             });
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! A directory for each version of an object, in it a file for each unit: its bytes and a checksum.
 //! Files get their names when they are whole, are never changed and may vanish at any time, so that
-//! several processes can share the directory and any of them may be killed. What is used has a new
-//! modification time; what was not used for the longest goes first.
+//! several processes can share the directory and any of them may be killed. Who writes has a lock. What is
+//! used has a new modification time; what was not used for the longest goes first.
 
 mod kept;
 mod usage;
@@ -13,22 +13,19 @@ use std::fs::{self, DirBuilder, DirEntry};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::error::{Error, Result};
 pub use kept::KeptObject;
-use usage::Usage;
 
 /// Least size of a cache: the units that are under way must have room.
 pub const LEAST: u64 = 64 << 20;
 /// The part of a full cache that is freed at a time.
 const FREED: u64 = 16;
-/// What is written has a name that begins so until it is whole.
-const PARTIAL: &str = "partial-";
-/// A writer that has not finished for so long never will.
-const DEAD: Duration = Duration::from_secs(600);
+/// What is written has this name until it is whole.
+const PARTIAL: &str = "upg-partial";
 
 /// A directory that several mounts may share.
 #[derive(Debug)]
@@ -39,14 +36,21 @@ pub struct DiskCache {
 }
 
 impl DiskCache {
-    /// Makes the directory if it is not there, for its owner alone.
-    pub fn open(directory: &Path, size: u64) -> Result<DiskCache> {
+    /// Makes the directory if it is not there, for its owner alone. None if the disk does not let it, which is
+    /// no reason not to mount; what nobody but the caller can put right is an error.
+    pub fn open(directory: &Path, size: u64) -> Result<Option<DiskCache>> {
         let failed = |e| Error::io(directory, e);
         if size < LEAST {
             let what = format!("{}: a disk cache takes at least {} MiB", directory.display(), LEAST >> 20);
             return Err(Error::Invalid(what));
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        match DirBuilder::new().recursive(true).mode(0o700).create(directory) {
+            Err(error) if is_of_the_disk(&error) => {
+                tracing::warn!("{}: nothing is kept there: {error}", directory.display());
+                return Ok(None);
+            }
+            made => made.map_err(failed)?,
+        }
         let directory = directory.canonicalize().map_err(failed)?;
         let metadata = directory.metadata().map_err(failed)?;
         // Whoever can write there could give us other bytes.
@@ -54,18 +58,12 @@ impl DiskCache {
             let what = "a disk cache must belong to whoever mounts, and nobody else may write to it (chmod go-w)";
             return Err(Error::Invalid(format!("{}: {what}", directory.display())));
         }
-        let cache = DiskCache { directory, size };
-        // Counts what is there, and shows that it can be written to.
-        let usage = Usage::lock(&cache.directory).map_err(|e| Error::io(Usage::path(&cache.directory), e))?;
-        cache.shrink(&usage, 0).map_err(|e| Error::io(&cache.directory, e))?;
-        drop(usage);
-        Ok(cache)
+        Ok(Some(DiskCache { directory, size }))
     }
 
     /// Removes what was not used for the longest, until `more` bytes have room, and counts the rest.
-    fn shrink(&self, usage: &Usage, more: u64) -> io::Result<u64> {
+    fn shrink(&self, more: u64) -> io::Result<u64> {
         let mut kept = Vec::new();
-        let now = SystemTime::now();
         // What has no name of ours is not ours to count or to remove.
         let is_object = |entry: &DirEntry| {
             is_hexadecimal(&entry.file_name(), 32) && entry.file_type().is_ok_and(|kind| kind.is_dir())
@@ -74,13 +72,8 @@ impl DiskCache {
             let Ok(units) = fs::read_dir(object.path()) else { continue };
             for unit in units.flatten() {
                 let Ok(metadata) = unit.metadata() else { continue };
-                let used = metadata.modified()?;
-                let age = now.duration_since(used).unwrap_or_default();
-                let is_partial = unit.file_name().as_encoded_bytes().starts_with(PARTIAL.as_bytes());
-                if is_partial && age > DEAD {
-                    let _ = fs::remove_file(unit.path());
-                } else if is_partial || is_hexadecimal(&unit.file_name(), 8) {
-                    kept.push((used, metadata.len(), unit.path()));
+                if is_hexadecimal(&unit.file_name(), 8) {
+                    kept.push((metadata.modified()?, metadata.len(), unit.path()));
                 }
             }
         }
@@ -99,9 +92,14 @@ impl DiskCache {
                 let _ = path.parent().map(fs::remove_dir);
             }
         }
-        usage.write(bytes)?;
         Ok(bytes)
     }
+}
+
+/// Whether it is full, fails or takes nothing.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    let known = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO];
+    Errno::from_io_error(error).is_some_and(|errno| known.contains(&errno))
 }
 
 fn is_hexadecimal(name: &OsStr, digits: usize) -> bool {

@@ -32,7 +32,8 @@ impl Failure {
         }
     }
 
-    pub fn of(self, name: &str) -> Error {
+    /// About the object of that name.
+    pub fn into_error(self, name: &str) -> Error {
         match self {
             Failure::Late(text) => {
                 Error::Io { file: name.to_owned(), cause: io::Error::new(io::ErrorKind::TimedOut, text) }
@@ -50,23 +51,32 @@ impl From<StoreError> for Failure {
         }
         match error {
             StoreError::Precondition { .. } => Failure::Replaced,
-            StoreError::Generic { .. } if !is_refusal(&text) => Failure::Passing(text),
+            StoreError::Generic { .. } if !is_refusal(&error) => Failure::Passing(text),
             StoreError::JoinError { .. } => Failure::Passing(text),
             _ => Failure::Final(text),
         }
     }
 }
 
-/// Whether the server said that the request is wrong (and not that it has too many of them).
-fn is_refusal(text: &str) -> bool {
-    let status = text.strip_prefix(SAID).and_then(|rest| rest.get(..3)?.parse().ok());
-    matches!(status, Some(400..=499)) && !matches!(status, Some(408 | 425 | 429))
+/// Whether the server said that the request is wrong, or belongs elsewhere (and not that it has too many).
+fn is_refusal(error: &StoreError) -> bool {
+    let whole = error.to_string();
+    let status = status(&whole).and_then(|(status, _)| status.get(..3)?.parse().ok());
+    whole.contains(NOWHERE) || (matches!(status, Some(300..=499)) && !matches!(status, Some(408 | 425 | 429)))
+}
+
+/// The status that a server answered with, number and name, and what the crate says behind it.
+fn status(whole: &str) -> Option<(&str, &str)> {
+    let (_, rest) = whole.split_once(STATUS)?;
+    let (status, rest) = rest.split_once(':').unwrap_or((rest, ""));
+    Some((status.trim(), rest))
 }
 
 /// What the crate says of a server that sends everything whatever it is asked for.
 const NO_RANGES: &str = "non-partial response";
 
-const SAID: &str = "the server said ";
+/// What it says of a redirection without a place, which S3 answers with in a wrong region.
+const NOWHERE: &str = "redirect without LOCATION";
 /// What the crate writes before a status.
 const STATUS: &str = "status code: ";
 
@@ -74,15 +84,18 @@ const STATUS: &str = "status code: ";
 /// the server quotes of a request.
 pub fn text(error: &StoreError) -> String {
     let whole = error.to_string();
-    if let Some((_, rest)) = whole.split_once(STATUS) {
-        let status = rest.split(':').next().unwrap_or(rest).trim();
+    if let Some((status, rest)) = status(&whole) {
         let code = rest.split_once("<Code>").and_then(|(_, rest)| Some(rest.split_once("</Code>")?.0));
         let code = code.filter(|code| code.len() < 64 && code.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let code = code.map_or_else(String::new, |code| format!(" ({code})"));
         let help = match status.get(..3) {
             Some("401" | "403") => "; docs/objects.md says where credentials are looked for",
             _ => "",
         };
-        return code.map_or_else(|| format!("{SAID}{status}{help}"), |code| format!("{SAID}{status} ({code}){help}"));
+        return format!("the server said {status}{code}{help}");
+    }
+    if whole.contains(NOWHERE) {
+        return "the server redirects without saying where: the bucket may be in another region (AWS_REGION)".into();
     }
     if whole.contains("returned error response") {
         return "the server answered with an error".into();
@@ -125,6 +138,11 @@ mod tests {
         assert!(Failure::from(generic("connection reset")).is_passing());
         let too_many = generic("Server returned non-2xx status code: 429 Too Many Requests: ");
         assert!(Failure::from(too_many).is_passing());
+        let moved = generic("Server returned non-2xx status code: 301 Moved Permanently: ");
+        let elsewhere = generic("Received redirect without LOCATION, this normally indicates an incorrect region");
+        for error in [moved, elsewhere] {
+            assert!(matches!(Failure::from(error), Failure::Final(_)));
+        }
     }
 
     #[test]

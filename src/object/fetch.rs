@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::UNIT;
 use super::address::Address;
-use super::buffers::Buffers;
+use super::buffers::{Buffer, Buffers};
 use super::counters::Counters;
 use super::failure::Failure;
 
@@ -21,6 +21,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A first answer that stands still for so long is asked for again, or after a quarter of the deadline if
 /// that is less. The next ones may stand still for longer, up to a third: it may be we who ask for too much.
 const FIRST_STANDSTILL: Duration = Duration::from_secs(15);
+/// Bytes that must come within the deadline, or it is as if nothing came.
+pub const ENOUGH: usize = 64 << 10;
 /// Bytes of the largest object: what a server says is not believed further.
 const LARGEST: u64 = 1 << 44;
 
@@ -90,25 +92,27 @@ impl Fetcher {
     /// The first unit of whatever lies there now, and its version.
     pub async fn open(&self, store: Arc<dyn ObjectStore>) -> Result<(Version, Bytes), Failure> {
         let mut patience = Patience::new(self.deadline);
-        loop {
-            match timeout_at(patience.until, self.first(&*store, patience.standstill)).await {
-                Ok(Err(failure)) if failure.is_passing() => patience.again(failure, self).await?,
-                Ok(outcome) => return outcome,
-                Err(_) => return Err(patience.late()),
+        let answer = loop {
+            match patience.within(self.get(&*store, 0..UNIT, None)).await.flatten() {
+                Ok(answer) => break answer,
+                Err(failure) => patience.again(failure, self).await?,
             }
-        }
-    }
-
-    async fn first(&self, store: &dyn ObjectStore, standstill: Duration) -> Result<(Version, Bytes), Failure> {
-        let answer = within(standstill, self.get(store, 0..UNIT, None)).await??;
+        };
         let version = Version::of(&answer.meta);
         if version.size > LARGEST {
             return Err(Failure::Final(format!("{} bytes are more than any model has", version.size)));
         }
-        let length = version.bytes_of(0).end as usize;
-        let mut body = Body::new(answer, self, standstill);
-        let bytes = body.take(length).await?;
-        Ok((version, bytes))
+        if version.size == 0 {
+            return Ok((version, Bytes::new()));
+        }
+        let mut first = Err(patience.late());
+        let mut missing = Missing::new(&version, 0..1);
+        let received = missing.receive(answer, self, &mut patience, |_, unit| first = Ok(unit)).await;
+        if let Err(failure) = received {
+            patience.again(failure, self).await?;
+            self.fetch(&*store, &version, missing, patience, |_, unit| first = Ok(unit)).await?;
+        }
+        first.map(|unit| (version, unit))
     }
 
     /// Fetches a run of units and gives each to `deliver` when it is there; all of them, in order.
@@ -120,56 +124,47 @@ impl Fetcher {
         mut deliver: impl FnMut(u64, Result<Bytes, Failure>),
     ) {
         let mut next = units.start;
-        let mut patience = Patience::new(self.deadline);
-        while next < units.end {
-            let before = next;
-            let standstill = patience.standstill;
-            let attempt = self.attempt(&*store, version, standstill, &mut next, units.end, &mut deliver);
-            let outcome = timeout_at(patience.until, attempt).await;
-            if next > before {
-                patience = Patience::new(self.deadline);
-            }
-            let failure = match outcome {
-                Ok(Ok(())) => continue,
-                Ok(Err(failure)) if failure.is_passing() => match patience.again(failure, self).await {
-                    Ok(()) => continue,
-                    Err(failure) => failure,
-                },
-                Ok(Err(failure)) => failure,
-                Err(_) if next > before => continue,
-                Err(_) => patience.late(),
-            };
+        let missing = Missing::new(version, units.clone());
+        let fetched = self.fetch(&*store, version, missing, Patience::new(self.deadline), |unit, bytes| {
+            next = unit + 1;
+            deliver(unit, Ok(bytes));
+        });
+        if let Err(failure) = fetched.await {
             (next..units.end).for_each(|unit| deliver(unit, Err(failure.clone())));
-            return;
         }
     }
 
-    /// One request for all that is left.
+    /// Asks for what is missing until it is there, or patience has an end.
+    async fn fetch(
+        &self,
+        store: &dyn ObjectStore,
+        version: &Version,
+        mut missing: Missing<'_>,
+        mut patience: Patience,
+        mut deliver: impl FnMut(u64, Bytes),
+    ) -> Result<(), Failure> {
+        loop {
+            match self.attempt(store, version, &mut missing, &mut patience, &mut deliver).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => patience.again(failure, self).await?,
+            }
+        }
+    }
+
+    /// One request for all that is missing.
     async fn attempt(
         &self,
         store: &dyn ObjectStore,
         version: &Version,
-        standstill: Duration,
-        next: &mut u64,
-        end: u64,
-        deliver: &mut impl FnMut(u64, Result<Bytes, Failure>),
+        missing: &mut Missing<'_>,
+        patience: &mut Patience,
+        deliver: impl FnMut(u64, Bytes),
     ) -> Result<(), Failure> {
-        let range = version.bytes_of(*next).start..version.bytes_of(end - 1).end;
-        let answer = within(standstill, self.get(store, range.clone(), Some(version))).await??;
+        let answer = patience.within(self.get(store, missing.range(), Some(version))).await??;
         if !version.is(&answer.meta) {
             return Err(Failure::Replaced);
         }
-        if answer.range != range {
-            return Err(Failure::Passing("the server sent other bytes than it was asked for".into()));
-        }
-        let mut body = Body::new(answer, self, standstill);
-        while *next < end {
-            let bytes = version.bytes_of(*next);
-            let unit = body.take((bytes.end - bytes.start) as usize).await?;
-            deliver(*next, Ok(unit));
-            *next += 1;
-        }
-        Ok(())
+        missing.receive(answer, self, patience, deliver).await
     }
 
     async fn get(
@@ -185,42 +180,62 @@ impl Fetcher {
     }
 }
 
-/// The bytes of an answer as they come.
-struct Body<'a> {
-    stream: futures_util::stream::BoxStream<'static, object_store::Result<Bytes>>,
-    /// Came with what was asked for, and is for the next.
-    rest: Bytes,
-    counters: &'a Counters,
-    buffers: &'a Buffers,
-    standstill: Duration,
+/// What is still to come of a run of units: what came of the first is kept when an answer breaks off.
+struct Missing<'a> {
+    version: &'a Version,
+    units: Range<u64>,
+    /// The first of them, as far as it came.
+    begun: Option<Buffer>,
+    filled: usize,
 }
 
-/// Has something done that is not to stand still for so long.
-async fn within<T>(standstill: Duration, work: impl Future<Output = T>) -> Result<T, Failure> {
-    let late = |_| Failure::Passing(format!("nothing moved for {} s", standstill.as_secs_f32()));
-    timeout(standstill, work).await.map_err(late)
-}
-
-impl<'a> Body<'a> {
-    fn new(answer: GetResult, fetcher: &'a Fetcher, standstill: Duration) -> Body<'a> {
-        let Fetcher { counters, buffers, .. } = fetcher;
-        Body { stream: answer.into_stream(), rest: Bytes::new(), counters, buffers, standstill }
+impl<'a> Missing<'a> {
+    fn new(version: &'a Version, units: Range<u64>) -> Missing<'a> {
+        Missing { version, units, begun: None, filled: 0 }
     }
 
-    async fn take(&mut self, length: usize) -> Result<Bytes, Failure> {
-        let mut unit = self.buffers.take(length);
-        let mut filled = 0;
-        while filled < length {
-            if self.rest.is_empty() {
-                let chunk = within(self.standstill, self.stream.next()).await?;
-                self.rest = chunk.ok_or_else(|| Failure::Passing("the answer ended early".into()))??;
-                Counters::add(&self.counters.fetched, self.rest.len() as u64);
+    /// Bytes of the object.
+    fn range(&self) -> Range<u64> {
+        let start = self.version.bytes_of(self.units.start).start + self.filled as u64;
+        start..self.version.bytes_of(self.units.end - 1).end
+    }
+
+    /// Takes an answer that has these bytes.
+    async fn receive(
+        &mut self,
+        answer: GetResult,
+        fetcher: &Fetcher,
+        patience: &mut Patience,
+        mut deliver: impl FnMut(u64, Bytes),
+    ) -> Result<(), Failure> {
+        let mut body = answer.into_stream();
+        while !self.units.is_empty() {
+            let chunk = patience.within(body.next()).await?;
+            let mut chunk = chunk.ok_or_else(|| Failure::Passing("the answer ended early".into()))??;
+            Counters::add(&fetcher.counters.fetched, chunk.len() as u64);
+            patience.came(chunk.len());
+            while !chunk.is_empty() && !self.units.is_empty() {
+                self.fill(&mut chunk, fetcher, &mut deliver);
             }
-            let part = self.rest.split_to(self.rest.len().min(length - filled));
-            unit[filled..][..part.len()].copy_from_slice(&part);
-            filled += part.len();
         }
-        Ok(unit.freeze())
+        Ok(())
+    }
+
+    /// Takes what belongs to the first unit.
+    fn fill(&mut self, chunk: &mut Bytes, fetcher: &Fetcher, deliver: &mut impl FnMut(u64, Bytes)) {
+        let unit = self.units.start;
+        let bytes = self.version.bytes_of(unit);
+        let length = (bytes.end - bytes.start) as usize;
+        let mut buffer = self.begun.take().unwrap_or_else(|| fetcher.buffers.take(length));
+        let part = chunk.split_to(chunk.len().min(length - self.filled));
+        buffer[self.filled..][..part.len()].copy_from_slice(&part);
+        self.filled += part.len();
+        if self.filled < length {
+            self.begun = Some(buffer);
+            return;
+        }
+        (self.units.start, self.filled) = (unit + 1, 0);
+        deliver(unit, buffer.freeze());
     }
 }
 
@@ -231,16 +246,37 @@ struct Patience {
     wait: Duration,
     standstill: Duration,
     last: Option<String>,
+    /// Bytes that came since it began.
+    came: usize,
 }
 
 impl Patience {
     fn new(deadline: Duration) -> Patience {
         let standstill = FIRST_STANDSTILL.min(deadline / 4);
-        Patience { deadline, until: Instant::now() + deadline, wait: FIRST_WAIT, standstill, last: None }
+        Patience { deadline, until: Instant::now() + deadline, wait: FIRST_WAIT, standstill, last: None, came: 0 }
+    }
+
+    /// It begins anew when enough came.
+    fn came(&mut self, bytes: usize) {
+        self.came += bytes;
+        if self.came >= ENOUGH {
+            *self = Patience::new(self.deadline);
+        }
+    }
+
+    /// Has something done that is not to stand still.
+    async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        let end = Instant::now() + self.standstill;
+        let passing = || Failure::Passing(format!("nothing moved for {} s", self.standstill.as_secs_f32()));
+        let late = |_| if end < self.until { passing() } else { self.late() };
+        timeout_at(end.min(self.until), work).await.map_err(late)
     }
 
     /// Waits a while before another request, or says why there will be none.
     async fn again(&mut self, failure: Failure, fetcher: &Fetcher) -> Result<(), Failure> {
+        if !failure.is_passing() {
+            return Err(failure);
+        }
         tracing::info!("{}: {}; asking again", fetcher.address.name(), failure.text());
         self.last = Some(failure.text().to_owned());
         let left = self.until.saturating_duration_since(Instant::now());
@@ -257,6 +293,7 @@ impl Patience {
 
     fn late(&self) -> Failure {
         let last = self.last.as_deref().unwrap_or("the server does not answer");
-        Failure::Late(format!("nothing came within {} s: {last}", self.deadline.as_secs_f32()))
+        let nearly = if self.came > 0 { "hardly anything" } else { "nothing" };
+        Failure::Late(format!("{nearly} came within {} s: {last}", self.deadline.as_secs_f32()))
     }
 }

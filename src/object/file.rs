@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use super::client::Client;
 use super::counters::Counters;
 use super::disk::{DiskCache, KeptObject};
 use super::failure::Failure;
-use super::fetch::{Fetcher, Mark};
+use super::fetch::{ENOUGH, Fetcher, Mark};
 use super::sequences::Sequences;
 use super::units::{Flight, Found, RUN, Units};
 use super::{Access, UNIT};
@@ -23,6 +23,9 @@ use crate::source::ReadAt;
 
 /// How often a unit is looked for that was there and then was not.
 const TURNS: usize = 10;
+
+/// What the objects that this process has open have in common.
+static OPEN: OnceLock<Arc<()>> = OnceLock::new();
 
 /// One version of an object, read in units of 1 MiB.
 pub struct ObjectFile {
@@ -37,23 +40,24 @@ pub struct ObjectFile {
 impl ObjectFile {
     pub fn open(address: Address, access: &Access) -> Result<ObjectFile> {
         let cache = access.disk_cache.as_ref();
-        let cache = cache.map(|(directory, size)| DiskCache::open(directory, *size)).transpose()?;
+        let cache = cache.map(|(directory, size)| DiskCache::open(directory, *size)).transpose()?.flatten();
         let client = Client::for_reading(address.clone(), access.deadline);
         let counters = Arc::<Counters>::default();
         let buffers = Buffers::default();
         let deadline = access.deadline;
         let fetcher = Fetcher { address, deadline, counters: counters.clone(), buffers: buffers.clone() };
         let opened = client.wait_for(|store| fetcher.open(store))?;
-        let (version, first) = opened.map_err(|failure| failure.of(fetcher.address.name()))?;
+        let (version, first) = opened.map_err(|failure| failure.into_error(fetcher.address.name()))?;
         let name = fetcher.address.name();
         let identity = fetcher.address.identity();
         // Two queries can ask one path for two things, of one time.
-        let cache = cache.filter(|_| !fetcher.address.has_query() || !matches!(version.mark, Some(Mark::Time(_))));
-        if access.disk_cache.is_some() && (cache.is_none() || version.mark.is_none()) {
+        let is_told_apart = !fetcher.address.has_query() || !matches!(version.mark, Some(Mark::Time(_)));
+        if cache.is_some() && (!is_told_apart || version.mark.is_none()) {
             tracing::warn!("{name}: not kept on the disk, as its server does not tell versions apart");
         }
+        let cache = cache.filter(|_| is_told_apart);
         let disk = cache.and_then(|cache| KeptObject::new(cache, &identity, &version, counters, buffers));
-        let units = Units::new(disk.is_some());
+        let units = Units::new(OPEN.get_or_init(Arc::default));
         units.claim([0], false);
         units.arrived(0, Ok(first));
         let shared = Arc::new(Shared::new(fetcher, version, units, disk));
@@ -102,7 +106,7 @@ impl ObjectFile {
             let (from, to) = (offset.max(bytes.start), end.min(bytes.end));
             let (part, behind) = rest.split_at_mut((to - from) as usize);
             let read = self.read_unit(unit..units.end, (from - bytes.start) as usize, part, checks);
-            read.map_err(|failure| failure.of(self.name()))?;
+            read.map_err(|failure| failure.into_error(self.name()))?;
             rest = behind;
         }
         Ok(())
@@ -124,7 +128,6 @@ impl ObjectFile {
                     continue;
                 }
             };
-            shared.units.was_read(unit);
             out.copy_from_slice(&bytes[within..][..out.len()]);
             return Ok(());
         }
@@ -140,29 +143,29 @@ impl ObjectFile {
         bytes.inspect(|bytes| out.copy_from_slice(&bytes[within..][..out.len()])).is_some()
     }
 
-    /// Has units fetched anew by whoever reads them next. False if none will be.
-    fn forget(&self, units: Range<u64>) -> bool {
-        let forgotten = units.filter(|&unit| {
-            let forgotten = self.shared.units.forget(unit);
-            if let (true, Some(disk)) = (forgotten, &self.shared.disk) {
+    /// Has units fetched anew by whoever reads them next.
+    fn forget(&self, units: Range<u64>) {
+        for unit in units {
+            self.shared.units.forget(unit);
+            if let Some(disk) = &self.shared.disk {
                 disk.forget(unit);
             }
-            forgotten
-        });
-        forgotten.count() > 0
+        }
     }
 
     /// Waits for a unit that is on its way, for as long as anything comes.
     fn wait(&self, unit: u64, flight: &Flight) -> Result<Bytes, Failure> {
-        let units = &self.shared.units;
+        let fetcher = &self.shared.fetcher;
+        let came = || fetcher.counters.fetched.load(Relaxed);
         loop {
-            let before = units.arrivals();
-            if let Some(outcome) = flight.wait(self.shared.fetcher.deadline) {
+            let before = came();
+            if let Some(outcome) = flight.wait(fetcher.deadline) {
+                self.shared.units.was_read(unit);
                 return outcome;
             }
-            if units.arrivals() == before {
-                let failure = self.shared.fetcher.late();
-                units.was_late(unit, &failure);
+            if came() - before < ENOUGH as u64 {
+                let failure = fetcher.late();
+                self.shared.units.was_late(unit, &failure);
                 return Err(failure);
             }
         }
@@ -185,9 +188,10 @@ impl ReadAt for ObjectFile {
     fn read_right_at(&self, buffer: &mut [u8], offset: u64, is_right: &dyn Fn(&[u8]) -> bool) -> Result<bool> {
         self.read(buffer, offset, true)?;
         let range = offset..offset + buffer.len() as u64;
-        if is_right(buffer) || !self.forget(units_of(range.clone())) {
-            return Ok(is_right(buffer));
+        if is_right(buffer) {
+            return Ok(true);
         }
+        self.forget(units_of(range.clone()));
         tracing::warn!("{}: bytes {range:?} came here damaged; they are fetched again", self.name());
         self.read(buffer, offset, true)?;
         Ok(is_right(buffer))
@@ -201,14 +205,12 @@ impl ReadAt for ObjectFile {
         if !self.guided.load(Relaxed) || to > UNIT as usize {
             return None;
         }
-        let units = &self.shared.units;
-        let bytes = match units.find(unit) {
+        let bytes = match self.shared.units.find(unit) {
             Found::Here(bytes) => bytes,
             // What went wrong will be met again by whoever reads.
             Found::Flying(flight) => self.wait(unit, &flight).ok()?,
             Found::Failed(_) | Found::Nothing => return None,
         };
-        units.was_read(unit);
         (from <= to && to <= bytes.len()).then(|| Box::new(bytes.slice(from..to)) as _)
     }
 

@@ -80,16 +80,21 @@ pub fn shown(place: &Path) -> String {
     if !is_address(place) {
         return text;
     }
-    let text = text.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let Some((scheme, rest)) = text.split_once("://") else { return text };
     let authority = rest.split('/').next().unwrap_or_default();
+    let shown = rest.split(['?', '#']).next().unwrap_or_default();
     // A port is no password; a password may have slashes.
     let may_be_secret = match authority.rsplit_once(':') {
         Some((_, port)) => !port.bytes().all(|b| b.is_ascii_digit()),
-        None => authority.contains('@'),
+        None => authority.contains(['@', '?', '#']),
     };
-    let shown = rest.rsplit_once('@').filter(|_| may_be_secret || authority.contains('@'));
-    format!("{scheme}://{}", shown.map_or(rest, |(_, rest)| rest))
+    let shown = match shown.rsplit_once('@') {
+        Some((_, host)) if may_be_secret || authority.contains('@') => host,
+        // The end of what is secret was cut off.
+        None if may_be_secret => "...",
+        _ => shown,
+    };
+    format!("{scheme}://{shown}")
 }
 
 /// What addresses begin with.
@@ -133,6 +138,9 @@ mod tests {
         let signed = "https://me:secret@host/a.upg?sig=secret";
         assert_eq!(shown(Path::new(signed)), "https://host/a.upg");
         assert_eq!(shown(Path::new("https://me:sec/ret@host/a.upg")), "https://host/a.upg");
+        for secret in ["me:sec?ret@host/a.upg", "me:12#34@host/a.upg", "me:s/e?c@host/a.upg", "me?@host/a.upg"] {
+            assert_eq!(shown(Path::new(&format!("https://{secret}"))), "https://...", "{secret}");
+        }
         for whole in ["why?@.upg", "s3://bucket/m@v2.upg", "http://host:9000/a@b.upg"] {
             assert_eq!(shown(Path::new(whole)), whole);
         }

@@ -13,10 +13,15 @@ use crate::error::{Error, Result};
 pub struct Profile {
     /// Id and secret.
     pub keys: Option<(String, String)>,
+    /// What it is called, and a setting by which AWS's own tools get keys that it does not have itself.
+    pub without_keys: Option<(String, &'static str)>,
     pub session_token: Option<String>,
     pub region: Option<String>,
     pub endpoint: Option<String>,
 }
+
+/// Ways to get keys that are not known here.
+const OTHER_WAYS: [&str; 5] = ["sso_session", "sso_start_url", "role_arn", "credential_process", "login_session"];
 
 type Sections = HashMap<String, HashMap<String, Option<String>>>;
 
@@ -36,8 +41,11 @@ impl Profile {
             let of = |sections: &Sections, name: &str| sections.get(name)?.get(key)?.clone();
             of(&credentials, name).or_else(|| of(&config, &in_config))
         };
+        let keys = get("aws_access_key_id").zip(get("aws_secret_access_key"));
+        let other_way = OTHER_WAYS.into_iter().find(|way| keys.is_none() && get(way).is_some());
         Ok(Profile {
-            keys: get("aws_access_key_id").zip(get("aws_secret_access_key")),
+            keys,
+            without_keys: other_way.map(|way| (name.to_owned(), way)),
             session_token: get("aws_session_token"),
             region: get("region"),
             endpoint: get("endpoint_url"),

@@ -10,12 +10,13 @@ use lru::LruCache;
 
 use super::failure::Failure;
 
-/// Most units that are kept or on their way, but for those that somebody waits for.
+/// Most units that are kept or on their way, but for those that somebody waits for: of all objects that are
+/// open, which have equal shares.
 const MOST: usize = 256;
-/// Most that are kept when they were read, if they can be had again from the disk.
+/// However many are open, one has as many.
+const LEAST_SHARE: usize = 8;
+/// Most that are kept when they were read, as long as they can be had again from the disk.
 const MOST_READ_IF_CHEAP: usize = 8;
-/// Most that were fetched or asked for and that nobody has read yet: beyond it nothing is fetched ahead.
-const MOST_UNREAD: usize = 192;
 /// Who has not read what came so long ago is not coming, if there is no room for others.
 const GIVEN_UP: Duration = Duration::from_secs(5);
 /// Most that are asked for at once.
@@ -25,24 +26,20 @@ pub const RUN: u64 = 4;
 /// decoded ahead is decoded again.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
-/// How often one unit is fetched anew because it was wrong; several readers of it count each.
-const MOST_WRONG: u32 = 16;
-
 pub struct Units {
-    /// Most of those that somebody has read.
-    most_read: usize,
+    /// Each object that is open has one of these, and one is who gave it to them.
+    open: Arc<()>,
     state: Mutex<State>,
 }
 
 struct State {
+    /// What was read can be had again at little cost.
+    cheap: bool,
     held: LruCache<u64, Held>,
     flights: HashMap<u64, Arc<Flight>>,
     failed: HashMap<u64, (Instant, Failure)>,
     /// Since when the server does not answer, if it does not.
     late: Option<(Instant, Failure)>,
-    arrivals: u64,
-    /// How often a unit was wrong.
-    wrong: HashMap<u64, u32>,
     /// Of the first two, how many nobody has read.
     unread: usize,
 }
@@ -69,23 +66,37 @@ pub enum Found {
 }
 
 impl Units {
-    /// `cheap`: they can be had again at little cost.
-    pub fn new(cheap: bool) -> Units {
-        let most_read = if cheap { MOST_READ_IF_CHEAP } else { MOST };
+    /// `open`: what those have in common that share the memory.
+    pub fn new(open: &Arc<()>) -> Units {
         let state = State {
+            cheap: false,
             held: LruCache::unbounded(),
             flights: HashMap::new(),
             failed: HashMap::new(),
             late: None,
-            arrivals: 0,
-            wrong: HashMap::new(),
             unread: 0,
         };
-        Units { most_read, state: Mutex::new(state) }
+        Units { open: open.clone(), state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Most units now.
+    fn most(&self) -> usize {
+        let open = Arc::strong_count(&self.open).saturating_sub(1).max(1);
+        (MOST / open).max(LEAST_SHARE)
+    }
+
+    /// Most that were fetched or asked for and that nobody has read yet: beyond it nothing is fetched ahead.
+    fn most_unread(&self) -> usize {
+        self.most() / 4 * 3
+    }
+
+    /// Whether what comes can be had again at little cost.
+    pub fn set_cheap(&self, cheap: bool) {
+        self.lock().cheap = cheap;
     }
 
     /// For somebody who needs the unit now.
@@ -119,12 +130,13 @@ impl Units {
     pub fn claim(&self, units: impl IntoIterator<Item = u64>, for_later: bool) -> Vec<Range<u64>> {
         let mut state = self.lock();
         state.forget_failures();
-        if for_later && state.unread >= MOST_UNREAD {
+        let most_unread = self.most_unread();
+        if for_later && state.unread >= most_unread {
             state.give_up();
         }
         let mut runs: Vec<Range<u64>> = Vec::new();
         for unit in units {
-            if for_later && state.unread >= MOST_UNREAD {
+            if for_later && state.unread >= most_unread {
                 break;
             }
             if state.has(unit) {
@@ -147,11 +159,6 @@ impl Units {
         state.late.as_ref().map(|(_, failure)| failure.clone())
     }
 
-    /// Units that came, ever: whether anything comes.
-    pub fn arrivals(&self) -> u64 {
-        self.lock().arrivals
-    }
-
     /// What became of a unit that was claimed.
     pub fn arrived(&self, unit: u64, outcome: Result<Bytes, Failure>) {
         let flight = {
@@ -159,9 +166,8 @@ impl Units {
             let flight = state.flights.remove(&unit);
             match &outcome {
                 Ok(bytes) => {
-                    state.arrivals += 1;
                     state.late = None;
-                    state.hold(unit, bytes, self.most_read);
+                    state.hold(unit, bytes, self.most());
                 }
                 Err(failure) => {
                     state.unread -= 1;
@@ -190,17 +196,11 @@ impl Units {
         }
     }
 
-    /// What came was wrong: it is to be fetched anew. False if that has been tried often enough.
-    pub fn forget(&self, unit: u64) -> bool {
+    /// What came was wrong: it is to be fetched anew.
+    pub fn forget(&self, unit: u64) {
         let mut state = self.lock();
-        let times = state.wrong.entry(unit).or_default();
-        *times += 1;
-        if *times > MOST_WRONG {
-            return false;
-        }
         let unread = state.held.pop(&unit).is_some_and(|held| !held.read);
         state.unread -= usize::from(unread);
-        true
     }
 
     /// Somebody waited for it, and has it.
@@ -216,10 +216,10 @@ impl State {
         self.held.contains(&unit) || self.flights.contains_key(&unit) || self.failed.contains_key(&unit)
     }
 
-    fn hold(&mut self, unit: u64, bytes: &Bytes, most_read: usize) {
+    fn hold(&mut self, unit: u64, bytes: &Bytes, most: usize) {
         self.failed.remove(&unit);
         self.held.put(unit, Held { bytes: bytes.clone(), read: false, came: Instant::now() });
-        self.make_room(most_read);
+        self.make_room(most);
     }
 
     fn forget_failures(&mut self) {
@@ -238,9 +238,10 @@ impl State {
     }
 
     /// What was read goes first: most readers do not come back.
-    fn make_room(&mut self, most_read: usize) {
+    fn make_room(&mut self, most: usize) {
+        let most_read = if self.cheap { MOST_READ_IF_CHEAP } else { most };
         let read = |state: &State| state.held.len() + state.flights.len() - state.unread;
-        while self.held.len() > MOST || read(self) > most_read {
+        while self.held.len() > most || read(self) > most_read {
             let read = self.held.iter().rev().find(|(_, held)| held.read).map(|(unit, _)| *unit);
             let gone = match read {
                 Some(unit) => self.held.pop(&unit),

@@ -46,7 +46,7 @@ pub fn exists(address: &Path) -> Result<bool> {
     match head {
         Ok(_) => Ok(true),
         Err(object_store::Error::NotFound { .. }) => Ok(false),
-        Err(error) => Err(Failure::from(error).of(address.name())),
+        Err(error) => Err(Failure::from(error).into_error(address.name())),
     }
 }
 
@@ -63,7 +63,7 @@ pub fn put(address: &Path, bytes: Vec<u8>) -> Result<()> {
     let address = &Address::parse(address)?;
     let client = Client::for_writing(address.clone());
     let put = client.wait_for(|store| async move { store.put(address.path(), PutPayload::from(bytes)).await })?;
-    put.map(|_| ()).map_err(|error| Failure::from(error).of(address.name()))
+    put.map(|_| ()).map_err(|error| Failure::from(error).into_error(address.name()))
 }
 
 impl Upload {
@@ -76,7 +76,7 @@ impl Upload {
             let path = address.path().clone();
             async move { store.put_multipart(&path).await }
         })?;
-        let upload = begun.map_err(|error| Failure::from(error).of(address.name()))?;
+        let upload = begun.map_err(|error| Failure::from(error).into_error(address.name()))?;
         let part = PART.max(most.div_ceil(MOST_PARTS));
         let at_once = (AT_ONCE * PART / part).max(1);
         Ok(Upload {
@@ -133,7 +133,7 @@ impl Upload {
             });
             done.map_err(|error| Failure::Final(error.to_string()))?.map_err(Failure::from)
         };
-        send_all().map_err(|failure| failure.of(&name))?;
+        send_all().map_err(|failure| failure.into_error(&name))?;
         self.finished = true;
         Ok(())
     }

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use rustix::fs::{Advice, fadvise};
 
 use super::ReadAt;
 use crate::error::{Error, Result};
@@ -33,13 +34,14 @@ impl LocalFile {
     pub fn metadata(&self) -> Result<std::fs::Metadata> {
         self.file.metadata().map_err(|e| Error::io(&self.name, e))
     }
+}
 
-    fn advise(&self, range: Range<u64>, advice: PosixFadviseAdvice) {
-        // A length of 0 would mean everything.
-        if !range.is_empty() {
-            // Nothing depends on its being taken.
-            let _ = posix_fadvise(&self.file, range.start as i64, (range.end - range.start) as i64, advice);
-        }
+/// Tells the system what will become of a part of a file.
+pub fn advise(file: &File, range: Range<u64>, advice: Advice) {
+    // No length would mean everything.
+    if let Some(length) = range.end.checked_sub(range.start).and_then(NonZeroU64::new) {
+        // Nothing depends on its being taken.
+        let _ = fadvise(file, range.start, Some(length), advice);
     }
 }
 
@@ -63,11 +65,11 @@ impl ReadAt for LocalFile {
     }
 
     fn will_need(&self, range: Range<u64>) {
-        self.advise(range, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+        advise(&self.file, range, Advice::WillNeed);
     }
 
     fn will_not_need(&self, range: Range<u64>) {
-        self.advise(range, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        advise(&self.file, range, Advice::DontNeed);
     }
 
     fn mode(&self) -> Option<u32> {
@@ -75,6 +77,6 @@ impl ReadAt for LocalFile {
     }
 
     fn fetch_no_more_than_asked(&self) {
-        self.advise(0..self.size, PosixFadviseAdvice::POSIX_FADV_RANDOM);
+        advise(&self.file, 0..self.size, Advice::Random);
     }
 }

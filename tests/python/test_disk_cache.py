@@ -1,5 +1,6 @@
 """upg-mount --disk-cache: what was fetched of objects stays on a disk."""
 
+import fcntl
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support import tensors
+from support.disks import mounted_at
 from support.mounting import drop_page_cache, force_away, is_mounted, mounted, wait_until
 from support.objects import Fault, network
 from support.programs import UPG, UPG_MOUNT, often, one_line, run
@@ -57,7 +59,7 @@ def units(cache):
 
 
 def used(cache):
-    return sum(path.stat().st_size for path in cache.rglob("*") if path.is_file() and path.name != "usage")
+    return sum(path.stat().st_size for path in cache.rglob("*") if path.is_file() and path.name != "upg-usage")
 
 
 def test_it_survives_restarts_and_needs_no_server_for_what_it_has(s3, address, model, tmp_path, monkeypatch):
@@ -95,7 +97,7 @@ def test_what_is_damaged_is_fetched_again(address, model, tmp_path):
         elif kind == 3:
             data = bytearray(len(data))
         path.write_bytes(data)
-    (cache / "usage").write_text("no number")
+    (cache / "upg-usage").write_text("no number")
     with mounted(address, tmp_path / "m", *options(cache)) as root:
         assert content(root) == expected
         assert counter(root, "disk_cache.bytes_written") > 0
@@ -115,7 +117,7 @@ def test_it_stays_within_its_size(s3, model, tmp_path, tmp_path_factory):
             wait_until(lambda r=root: counter(r, "disk_cache.bytes_written") > 30 * MIB, "it is kept")
             assert used(cache) <= 64 * MIB
     # Nobody uses the first any more, and everybody's sum is what the writers counted.
-    assert int((cache / "usage").read_text()) == used(cache)
+    assert int((cache / "upg-usage").read_text()) == used(cache)
 
 
 def test_several_mounts_share_it(address, model, tmp_path):
@@ -160,29 +162,62 @@ def test_killed_at_any_moment_nothing_wrong_is_left(address, model, tmp_path):
         assert content(root) == expected
 
 
-def test_a_full_or_unwritable_disk_is_not_needed(address, model, tmp_path):
+@pytest.mark.parametrize("what", ["full", "full before", "read-only", "locked"])
+def test_a_disk_that_takes_nothing_is_not_needed(address, model, tmp_path, what):
     expected = (model / "model.safetensors").read_bytes()
-    small = tmp_path / "small"
-    small.mkdir()
-    done = run("mount", "-t", "tmpfs", "-o", "size=8m", "none", small)
-    if done.returncode != 0:
-        pytest.fail(f"no tmpfs: {done.stderr}")
-    try:
-        log = tmp_path / "log"
-        with mounted(address, tmp_path / "m", *options(small / "cache"), "--log-file", log) as root:
+    log, point = tmp_path / "log", tmp_path / "disk"
+    size = "size=8m,nr_inodes=1" if what == "full before" else "size=8m"
+    with mounted_at(point, "-t", "tmpfs", "-o", size, "none"), ExitStack() as stack:
+        cache = point / "cache"
+        if what in ("read-only", "locked"):
+            cache.mkdir(mode=0o700)
+            lock = stack.enter_context(open(cache / "upg-usage", "w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if what == "read-only":
+            lock.close()
+            assert run("mount", "-o", "remount,ro", point).returncode == 0
+        with mounted(address, tmp_path / "m", *options(cache), "--cache-size", "16MiB", "--log-file", log) as root:
             assert content(root) == expected
-        assert "nothing is kept there: No space left" in log.read_text()
-        assert log.read_text().count("nothing is kept") == 1
-    finally:
-        run("umount", "-l", small)
+            if what != "locked":
+                wait_until(lambda: "nothing is kept there: " in log.read_text(), "it says so")
+                # What nobody keeps on the disk is kept in memory: half of it need not be asked for again.
+                before = counter(root, "object.bytes")
+                assert content(root) == expected
+                assert counter(root, "object.bytes") - before < len(expected) / 2
+        assert log.read_text().count("nothing is kept") <= 1
+
+
+def test_a_model_larger_than_the_cache_is_read_ahead_each_time(s3, tmp_path, monkeypatch):
+    """96 MB in 64 MiB: what is read has always just been removed."""
+    source = tmp_path / "large"
+    tensors.write(source / "model.safetensors", [tensors.random_bits(f"layer.{i}", "I16", (1000, 3000), i) for i in range(16)])
+    out = tmp_path / "large.upg"
+    assert run(UPG, "convert", source, "-o", out, "--lossless").returncode == 0
+    large = s3.put(out)
+    with network(s3) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{between.port}")
+        more = [*options(tmp_path / "cache", "64MiB"), "--cache-size", "16MiB"]
+        with mounted(large, tmp_path / "m", *more) as root:
+            for _ in range(3):
+                before = len(between.requests)
+                assert content(root) == (source / "model.safetensors").read_bytes()
+                made = len(between.requests) - before
+                assert made < 96 / 4 + 20
 
 
 def test_what_cannot_be_a_cache_is_refused(address, tmp_path):
     (tmp_path / "file").write_text("")
+    for name in ("everybody's", "somebody's"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "everybody's").chmod(0o777)
+    os.chown(tmp_path / "somebody's", 1, 1)
     point = tmp_path / "m"
     point.mkdir()
     for arguments, code, expected in [
         (options(tmp_path / "file"), 1, "file: "),
+        (options(tmp_path / "file" / "below"), 1, "file/below: "),
+        (options(tmp_path / "everybody's"), 1, "nobody else may write to it"),
+        (options(tmp_path / "somebody's"), 1, "must belong to whoever mounts"),
         (options(tmp_path / "cache", "1MiB"), 1, "at least 64 MiB"),
         (options(point / "cache"), 1, "must not lie below the mountpoint"),
         (["--disk-cache", tmp_path / "cache"], 2, "--disk-cache-size"),

@@ -102,14 +102,17 @@ def test_a_large_object_is_written_in_parts(at_s3, tmp_path):
         assert sum("partNumber=" in path for _, path, _ in between.requests) >= 3
     assert run(UPG, "verify", "s3://models/large.upg", "--against", source).returncode == 0
     # Parts that fail are sent again; one that never arrives leaves nothing behind.
-    def fails_at_first(number, request):
-        return Fault(status=503) if "partNumber=2" in request.path and number < 6 else Fault()
+    for fault in (Fault(status=503), Fault(reset=True), Fault(cut=0)):
+        at_first = [fault] * 2
 
-    with network(at_s3, fails_at_first) as between:
-        env = at_s3.environment(between.port)
-        done = run(UPG, "convert", source, "-o", "s3://models/again.upg", "--lossless", env=env)
-        assert done.returncode == 0, done.stderr
-    assert at_s3.get("again.upg") == at_s3.get("large.upg")
+        def fails_at_first(_, request, at_first=at_first):
+            return at_first.pop() if "partNumber=2" in request.path and at_first else Fault()
+
+        with network(at_s3, fails_at_first) as between:
+            env = at_s3.environment(between.port)
+            done = run(UPG, "convert", source, "-o", "s3://models/again.upg", "--lossless", "--force", env=env)
+            assert done.returncode == 0 and not at_first, done.stderr
+        assert at_s3.get("again.upg") == at_s3.get("large.upg")
     with network(at_s3, lambda _, request: Fault(status=403 if "partNumber=2" in request.path else None)) as between:
         done = run(UPG, "convert", source, "-o", "s3://models/never.upg", env=at_s3.environment(between.port))
         assert done.returncode == 1 and "s3://models/never.upg" in one_line(done.stderr)
@@ -160,6 +163,11 @@ def test_objects_are_read_over_plain_http(s3, lossless, tiny, tiny_lossless, tmp
         with mounted(f"{address}?secret=1", tmp_path / "m") as root:
             assert tensors.tree(root) == tensors.tree(tiny)
             assert os.stat(root / "config.json").st_mtime == 1795860000
+        helper = tmp_path / "mount.upg"
+        helper.symlink_to(UPG_MOUNT)
+        done = run(helper, f"{address}?secret=1", tmp_path / "m", "-v")
+        assert run(UPG_MOUNT, "-u", tmp_path / "m").returncode == 0
+        assert done.returncode == 0 and f"{address} mounted on" in done.stdout and "secret" not in done.stdout, done
         done = run(UPG, "info", f"{address}?secret=2")
         assert done.returncode == 1 and "403" in one_line(done.stderr) and "secret" not in done.stderr
         done = run(UPG, "info", f"{address}?secret=1", "--json")
@@ -187,6 +195,22 @@ def test_credentials_from_the_files_of_aws(s3, lossless, tmp_path, variable):
     assert done.returncode == 0, done.stderr
     done = run(UPG, "info", lossless, env=env | {"AWS_PROFILE": "yours"})
     assert done.returncode == 1 and "there is no profile" in one_line(done.stderr)
+    # Keys that only AWS's own tools get.
+    with open(home / "config", "a") as config:
+        config.write(f"[profile ours]\nsso_session = ours\nregion = us-east-1\nendpoint_url = http://127.0.0.1:{s3.port}\n")
+    env["AWS_PROFILE"] = "ours"
+    done = run(UPG, "info", lossless, env=env)
+    assert done.returncode == 1 and "profile \"ours\" has no keys, and sso_session is not" in one_line(done.stderr)
+    done = run(UPG, "info", lossless, env=env | {"AWS_ACCESS_KEY_ID": s3.key, "AWS_SECRET_ACCESS_KEY": s3.secret})
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_endpoint_of_s3_alone(s3, lossless):
+    """Which is not encrypted here, and comes before that of all services."""
+    env = s3.environment()
+    env["AWS_ENDPOINT_URL_S3"], env["AWS_ENDPOINT_URL"] = env["AWS_ENDPOINT_URL"], "https://127.0.0.1:9"
+    done = run(UPG, "info", lossless, env=env)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_refused_says_why_and_nothing_secret(s3, lossless, tmp_path):

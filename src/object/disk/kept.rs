@@ -6,13 +6,13 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use lru::LruCache;
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use rustix::fs::Advice;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
 
 use super::usage::Usage;
@@ -20,6 +20,7 @@ use super::{DiskCache, PARTIAL};
 use crate::object::buffers::Buffers;
 use crate::object::counters::Counters;
 use crate::object::fetch::{Mark, Version};
+use crate::source::advise;
 
 /// Behind a unit's bytes.
 const CHECKSUM: u64 = 8;
@@ -46,10 +47,10 @@ pub struct KeptObject {
 /// What this process knows of a unit.
 #[derive(Default)]
 struct Kept {
-    /// There is a file, or was.
-    seen: AtomicBool,
     /// When its use was last written down, in seconds since 1970.
     used: AtomicU32,
+    /// How often it turned out to be wrong.
+    forgotten: AtomicU32,
 }
 
 impl KeptObject {
@@ -81,13 +82,9 @@ impl KeptObject {
         xxh3_64_with_seed(bytes, self.key ^ unit)
     }
 
-    /// Whether it seems to be there.
+    /// Whether it is there now: what was read a moment ago may have had to make room.
     pub fn has(&self, unit: u64) -> bool {
-        let kept = &self.units[unit as usize];
-        if !kept.seen.load(Relaxed) && self.path(unit).exists() {
-            kept.seen.store(true, Relaxed);
-        }
-        kept.seen.load(Relaxed)
+        self.path(unit).exists()
     }
 
     /// Reads a part of a unit, if it is there, whatever it is: blocks have checksums of their own.
@@ -104,22 +101,23 @@ impl KeptObject {
     pub fn will_need(&self, unit: u64, range: Range<u64>) {
         let bytes = self.version.bytes_of(unit);
         let (from, to) = (range.start.max(bytes.start), range.end.min(bytes.end));
-        // A length of 0 would mean everything.
-        if from >= to {
-            return;
-        }
-        if let Ok(file) = self.file(unit) {
-            let within = (from - bytes.start) as i64;
-            // Nothing depends on its being taken.
-            let _ = posix_fadvise(&*file, within, (to - from) as i64, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+        if from < to
+            && let Ok(file) = self.file(unit)
+        {
+            advise(&file, from - bytes.start..to - bytes.start, Advice::WillNeed);
         }
     }
 
-    /// It is not what it should be.
+    /// It is not what it should be. What is being written now goes, too: see [`KeptObject::put`].
     pub fn forget(&self, unit: u64) {
+        self.units[unit as usize].forgotten.fetch_add(1, SeqCst);
         self.files().pop(&unit);
-        self.units[unit as usize].seen.store(false, Relaxed);
         let _ = fs::remove_file(self.path(unit));
+    }
+
+    /// How often that happened; to be asked before what came is shown to anybody.
+    pub fn forgotten(&self, unit: u64) -> u32 {
+        self.units[unit as usize].forgotten.load(SeqCst)
     }
 
     fn files(&self) -> MutexGuard<'_, LruCache<u64, Arc<File>>> {
@@ -139,10 +137,7 @@ impl KeptObject {
     /// What became of reading a unit; None if it is damaged.
     fn outcome<T>(&self, unit: u64, read: io::Result<Option<T>>) -> Option<T> {
         match read {
-            Ok(Some(read)) => {
-                self.units[unit as usize].seen.store(true, Relaxed);
-                return Some(read);
-            }
+            Ok(Some(read)) => return Some(read),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
                 tracing::warn!("{}: {error}", self.path(unit).display());
@@ -152,7 +147,6 @@ impl KeptObject {
                 let _ = fs::remove_file(self.path(unit));
             }
         }
-        self.units[unit as usize].seen.store(false, Relaxed);
         self.files().pop(&unit);
         None
     }
@@ -195,41 +189,51 @@ impl KeptObject {
         }
     }
 
-    /// Keeps a unit, if that can be done.
-    pub fn put(&self, unit: u64, bytes: &[u8]) {
-        match self.try_put(unit, bytes) {
+    /// Keeps a unit, if that can be done, and unless it was forgotten since it came. Of one object, one after
+    /// the other. False if the disk takes nothing.
+    pub fn put(&self, unit: u64, bytes: &[u8], forgotten: u32) -> bool {
+        if self.forgotten(unit) != forgotten {
+            return true;
+        }
+        let put = self.try_put(unit, bytes);
+        self.files().pop(&unit);
+        match &put {
             Ok(()) => {
-                self.files().pop(&unit);
-                self.units[unit as usize].seen.store(true, Relaxed);
                 Counters::add(&self.counters.to_disk, bytes.len() as u64);
                 self.failing.store(false, Relaxed);
+                // Either it is seen here that it was forgotten meanwhile, or the file by who forgets it.
+                if self.forgotten(unit) != forgotten {
+                    let _ = fs::remove_file(self.path(unit));
+                }
             }
             Err(error) if !self.failing.swap(true, Relaxed) => {
                 tracing::warn!("{}: nothing is kept there: {error}", self.cache.directory.display());
             }
             Err(_) => {}
         }
+        put.is_ok()
     }
 
     fn try_put(&self, unit: u64, bytes: &[u8]) -> io::Result<()> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Relaxed);
         let length = bytes.len() as u64 + CHECKSUM;
         let usage = Usage::lock(&self.cache.directory)?;
         let fits = |used: &u64| used.checked_add(length).is_some_and(|sum| sum <= self.cache.size);
         let used = usage.read()?.filter(fits);
-        let used = used.map_or_else(|| self.cache.shrink(&usage, length), Ok)?;
+        let used = used.map_or_else(|| self.cache.shrink(length), Ok)?;
         // Another may have removed it when nothing was in it.
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let partial = self.directory.join(format!("{PARTIAL}{}-{number}", std::process::id()));
+        let partial = self.cache.directory.join(PARTIAL);
         let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            let mut file = options.open(&partial)?;
             file.write_all(bytes)?;
             file.write_all(&self.checksum(unit, bytes).to_le_bytes())?;
+            let replaced = self.path(unit).exists();
+            // Who is killed now has counted too much, which the next who finds no room will notice.
+            usage.write(if replaced { used } else { used + length })?;
             fs::rename(&partial, self.path(unit))
         };
-        let replaced = self.path(unit).exists();
-        write().inspect_err(|_| drop(fs::remove_file(&partial)))?;
-        usage.write(if replaced { used } else { used + length })
+        write().inspect_err(|_| drop(fs::remove_file(&partial)))
     }
 }

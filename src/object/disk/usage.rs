@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// How long to wait for the lock, which its writers have for the time of a unit.
 const LOCK: Duration = Duration::from_secs(10);
 /// The bytes in the cache as its writers count them, which they do one at a time.
-const NAME: &str = "usage";
+const NAME: &str = "upg-usage";
 
 /// The number of bytes in the cache, locked for as long as this lives.
 pub struct Usage(File);

@@ -6,7 +6,7 @@ fn unit(i: u64) -> Bytes {
 
 #[test]
 fn neighbours_are_claimed_together_and_once() {
-    let units = Units::new(false);
+    let units = Units::new(&Arc::default());
     assert_eq!(units.claim((0..10).filter(|&unit| unit != 5), false), [0..4, 4..5, 6..10]);
     units.claim([5], false);
     units.arrived(5, Ok(unit(5)));
@@ -29,10 +29,10 @@ fn neighbours_are_claimed_together_and_once() {
 
 #[test]
 fn what_nobody_read_is_bounded_and_what_was_read_goes_first() {
-    let units = Units::new(false);
+    let units = Units::new(&Arc::default());
     let all = MOST as u64 * 4;
     let ahead = |from| units.claim(from..all, true).iter().map(|run| run.end - run.start).sum::<u64>();
-    let most = MOST_UNREAD as u64;
+    let most = units.most_unread() as u64;
     assert_eq!(ahead(0), most);
     assert_eq!(ahead(most), 0);
     (0..most).for_each(|i| units.arrived(i, Ok(unit(i))));
@@ -47,7 +47,8 @@ fn what_nobody_read_is_bounded_and_what_was_read_goes_first() {
 
 #[test]
 fn what_can_be_had_again_is_not_kept_for_long() {
-    let units = Units::new(true);
+    let units = Units::new(&Arc::default());
+    units.set_cheap(true);
     for i in 0..3 * MOST_READ_IF_CHEAP as u64 {
         units.claim([i, i + 1], true);
         units.arrived(i, Ok(unit(i)));
@@ -55,11 +56,38 @@ fn what_can_be_had_again_is_not_kept_for_long() {
     }
     let here = (0..100).filter(|&i| matches!(units.find(i), Found::Here(_))).count();
     assert_eq!(here, MOST_READ_IF_CHEAP + 1);
+    // Unless the disk turns out to keep nothing.
+    units.set_cheap(false);
+    for i in 100..200 {
+        units.claim([i], true);
+        units.arrived(i, Ok(unit(i)));
+        assert!(matches!(units.find(i), Found::Here(_)));
+    }
+    assert!((100..200).all(|i| matches!(units.find(i), Found::Here(_))));
+}
+
+#[test]
+fn objects_share_the_memory() {
+    let open = Arc::default();
+    let mut objects: Vec<Units> = (0..4).map(|_| Units::new(&open)).collect();
+    let fill = |units: &Units, from: u64| {
+        for i in from..from + MOST as u64 {
+            units.claim([i], true);
+            units.arrived(i, Ok(unit(i)));
+            assert!(matches!(units.find(i), Found::Here(_)));
+        }
+        units.lock().held.len()
+    };
+    assert_eq!(objects.iter().map(|units| fill(units, 0)).sum::<usize>(), MOST);
+    objects.truncate(1);
+    assert_eq!(fill(&objects[0], 1000), MOST);
+    objects.extend((0..100).map(|_| Units::new(&open)));
+    assert_eq!(objects[0].claim(2000..3000, true).iter().map(|run| run.end - run.start).sum::<u64>(), 6);
 }
 
 #[test]
 fn whoever_waits_is_told() {
-    let units = Units::new(false);
+    let units = Units::new(&Arc::default());
     units.claim(0..2, false);
     let flight = |i| match units.find(i) {
         Found::Flying(flight) => flight,
@@ -80,14 +108,13 @@ fn whoever_waits_is_told() {
 }
 
 #[test]
-fn what_is_wrong_is_fetched_anew_but_not_for_ever() {
-    let units = Units::new(false);
-    for _ in 0..MOST_WRONG {
+fn what_is_wrong_is_fetched_anew_however_often() {
+    let units = Units::new(&Arc::default());
+    for _ in 0..100 {
         assert_eq!(units.claim([7], true).len(), 1);
         units.arrived(7, Ok(unit(7)));
-        assert!(units.forget(7));
+        units.forget(7);
         assert!(matches!(units.find(7), Found::Nothing));
     }
     assert_eq!(units.lock().unread, 0);
-    assert!(!units.forget(7) && units.forget(8));
 }

@@ -127,6 +127,7 @@ pub fn check(
                 blocks.fetch_add(1, Relaxed);
                 bytes.fetch_add(decoded.len() as u64, Relaxed);
             }
+            Err(error) if keeps_from_looking(&error) => return Err(error),
             Err(error) => {
                 bad.lock().unwrap_or_else(PoisonError::into_inner).push(BadBlock { array, block, error });
             }
@@ -134,6 +135,17 @@ pub fn check(
         Ok(())
     })?;
     let mut findings = findings::of_blocks(archive, bad.into_inner().unwrap_or_else(PoisonError::into_inner));
-    findings.extend(archive.check_unread().map(|error| Finding::of_archive(&error)));
+    for error in archive.check_unread() {
+        if keeps_from_looking(&error) {
+            return Err(error);
+        }
+        findings.push(Finding::of_archive(&error));
+    }
     Ok(Checked { blocks: blocks.into_inner(), bytes: bytes.into_inner(), findings })
+}
+
+/// Whether a store did not give the bytes, which says nothing about them. A disk that does not, which has an
+/// error number, has lost them.
+fn keeps_from_looking(error: &Error) -> bool {
+    matches!(error, Error::Io { cause, .. } if cause.raw_os_error().is_none())
 }

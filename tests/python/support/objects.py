@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 from .mounting import wait_until
 from .programs import needed
@@ -96,6 +97,8 @@ class Network:
     def __init__(self, port, decide=lambda number, request: NOTHING):
         self.port_behind, self.decide = port, decide
         self.requests = []
+        # Of each: when it came, what it asked for, under what condition, and what befell it.
+        self.log = []
         self.lock = threading.Lock()
         self.ended = threading.Event()
         network = self
@@ -134,6 +137,8 @@ class Network:
             number = len(self.requests)
             self.requests.append((handler.command, handler.path, handler.headers.get("Range")))
         fault = self.decide(number, handler)
+        asked, condition = handler.headers.get("Range"), handler.headers.get("If-Match")
+        self.log.append(SimpleNamespace(when=time.monotonic(), asked=asked, condition=condition, fault=fault))
         self.ended.wait(fault.latency)
         if fault.status:
             handler.send_response(fault.status)
@@ -181,8 +186,9 @@ class Network:
         if fault.rate is None:
             handler.wfile.write(content)
             return
-        for start in range(0, len(content), 16 << 10):
-            part = content[start : start + (16 << 10)]
+        step = min(16 << 10, fault.rate // 10)
+        for start in range(0, len(content), step):
+            part = content[start : start + step]
             handler.wfile.write(part)
             self.ended.wait(len(part) / fault.rate)
 
