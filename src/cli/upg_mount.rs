@@ -85,6 +85,7 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
     // Everything that can be wrong is found before anything is mounted, and
     // the image is open before it: the daemon never touches its own mount.
     mount::keep_heap_small();
+    mount::start_log(args.log_format.into(), args.foreground || args.log_file.is_some());
     let (mut archive, owners) = images::open(files, args.hf_cache.then_some(&args.repo), &args.access())?;
     refuse_parts(&archive)?;
     if args.drop_compressed {
@@ -116,9 +117,8 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
     }
     // While there is somebody to tell that it is taken, and the right to take it.
     options.metrics = args.metrics.map(Endpoint::bind).transpose()?;
-    let log = args.log_format.into();
     if args.foreground {
-        mount::init_log(args.log_file.as_deref(), false, log)?;
+        mount::log_to(args.log_file.as_deref(), false)?;
         return Ok(mount::serve(archive, owners, &options, mount::tell_service_manager)?);
     }
     let log_file = args.log_file.as_deref().map(std::path::absolute).transpose()?;
@@ -135,7 +135,7 @@ pub fn mount(args: &MountArgs, files: &[PathBuf], mountpoint: &Path, helper: Opt
         }
         Role::Child(daemon) => {
             let mut daemon = Some(daemon);
-            let served = mount::init_log(log_file.as_deref(), true, log).and_then(|()| {
+            let served = mount::log_to(log_file.as_deref(), true).and_then(|()| {
                 mount::serve(archive, owners, &options, || daemon.take().into_iter().for_each(|daemon| daemon.ready()))
             });
             if let (Err(error), Some(daemon)) = (&served, daemon) {

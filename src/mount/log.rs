@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::OnceLock;
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::error::{Error, Result};
 use crate::escape::escape;
@@ -27,17 +26,19 @@ pub enum Format {
 /// Warnings and errors, and where the metrics are.
 const DEFAULT: &str = "warn,upg::mount::metrics=info";
 
-/// Starts logging; `UPG_LOG` sets the level (error, warn, info, debug).
-pub fn init(file: Option<&Path>, background: bool, format: Format) -> Result<()> {
+/// Where lines go, once that is settled; until then whoever mounts sees them on standard error.
+static TARGET: OnceLock<Target> = OnceLock::new();
+
+enum Target {
+    StandardError,
+    SystemLog,
+    File(File),
+}
+
+/// Starts logging, on standard error until [`log_to`] says where; `UPG_LOG` sets the level (error, warn,
+/// info, debug). `timed`: that will not be the system's log, which knows the time.
+pub fn start(format: Format, timed: bool) {
     let filter = EnvFilter::try_from_env("UPG_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT));
-    let (writer, timed) = match file {
-        Some(path) => {
-            let file = File::options().create(true).append(true).open(path).map_err(|e| Error::io(path, e))?;
-            (BoxMakeWriter::new(Mutex::new(file)), true)
-        }
-        None if background => (BoxMakeWriter::new(ToSystemLog), false),
-        None => (BoxMakeWriter::new(io::stderr), true),
-    };
     // A log that cannot be written is lost. To complain about it on standard error would be to
     // panic where that cannot be written either.
     let builder = tracing_subscriber::fmt()
@@ -45,14 +46,52 @@ pub fn init(file: Option<&Path>, background: bool, format: Format) -> Result<()>
         .with_ansi(false)
         .with_target(false)
         .log_internal_errors(false)
-        .with_writer(writer);
+        .with_writer(ToTarget);
     match (format, timed) {
         (Format::Text, true) => builder.map_writer(Escaped).init(),
         (Format::Text, false) => builder.map_writer(Escaped).without_time().init(),
         (Format::Json, true) => builder.json().flatten_event(true).with_current_span(false).init(),
         (Format::Json, false) => builder.json().flatten_event(true).with_current_span(false).without_time().init(),
     }
+}
+
+/// Has lines go to the file, if there is one, else to the system's log from the background.
+pub fn log_to(file: Option<&Path>, background: bool) -> Result<()> {
+    let target = match file {
+        Some(path) => {
+            Target::File(File::options().create(true).append(true).open(path).map_err(|e| Error::io(path, e))?)
+        }
+        None if background => Target::SystemLog,
+        None => Target::StandardError,
+    };
+    // A process mounts once.
+    let _ = TARGET.set(target);
     Ok(())
+}
+
+/// Makes what sends a line to where lines go now.
+struct ToTarget;
+
+impl MakeWriter<'_> for ToTarget {
+    type Writer = Box<dyn Write>;
+
+    fn make_writer(&self) -> Box<dyn Write> {
+        Target::writer(Level::WARN)
+    }
+
+    fn make_writer_for(&self, of: &Metadata<'_>) -> Box<dyn Write> {
+        Target::writer(*of.level())
+    }
+}
+
+impl Target {
+    fn writer(level: Level) -> Box<dyn Write> {
+        match TARGET.get() {
+            None | Some(Target::StandardError) => Box::new(io::stderr()),
+            Some(Target::SystemLog) => Box::new(SystemLog::of(level)),
+            Some(Target::File(file)) => Box::new(file),
+        }
+    }
 }
 
 /// Writes lines of text with nothing in them that would drive a terminal, or would look like two lines:
@@ -102,21 +141,6 @@ impl SystemLog {
             _ => 7,
         };
         SystemLog { priority: DAEMON + severity }
-    }
-}
-
-/// Makes what sends a line of a level.
-struct ToSystemLog;
-
-impl MakeWriter<'_> for ToSystemLog {
-    type Writer = SystemLog;
-
-    fn make_writer(&self) -> SystemLog {
-        SystemLog::of(Level::WARN)
-    }
-
-    fn make_writer_for(&self, of: &Metadata<'_>) -> SystemLog {
-        SystemLog::of(*of.level())
     }
 }
 

@@ -24,7 +24,7 @@ mod xattr;
 
 pub use daemon::{Role, daemonise, inherited_descriptors, keep_heap_small, wait_for_one_thread};
 pub use kernel_readahead::KernelReadahead;
-pub use log::{Format as LogFormat, init as init_log};
+pub use log::{Format as LogFormat, log_to, start as start_log};
 pub use metrics::Endpoint;
 pub use notify::ready as tell_service_manager;
 pub use options::MountOptions;

@@ -102,7 +102,7 @@ def test_a_large_object_is_written_in_parts(at_s3, tmp_path):
         assert sum("partNumber=" in path for _, path, _ in between.requests) >= 3
     assert run(UPG, "verify", "s3://models/large.upg", "--against", source).returncode == 0
     # Parts that fail are sent again; one that never arrives leaves nothing behind.
-    for fault in (Fault(status=503), Fault(reset=True), Fault(cut=0)):
+    for fault in (Fault(status=503), Fault(lost=True)):
         at_first = [fault] * 2
 
         def fails_at_first(_, request, at_first=at_first):

@@ -35,10 +35,10 @@ def need_root():
     require_fuse()
 
 
-def unshared(*command):
+def unshared(*command, env=None):
     """In a mount namespace of its own, where nothing that is mounted stays."""
     require(shutil.which("unshare"), "no unshare")
-    return run("unshare", "--mount", "--propagation", "private", *command, timeout=120)
+    return run("unshare", "--mount", "--propagation", "private", *command, timeout=120, env=env)
 
 
 def statuses(pid):
@@ -55,14 +55,14 @@ def as_user(uid, *command, groups=()):
     return run(*command, **more)
 
 
-def ordinary(base, tiny_lossless, *options):
+def ordinary(base, tiny_lossless, *options, env=None):
     need_root()
     # What the user is to run and to read must not lie below a closed directory.
     shutil.copy(UPG_MOUNT, base / "upg-mount")
     image = shutil.copy(tiny_lossless.path, base / "tiny.upg")
     os.chmod(image, 0o644)
     done = unshared(
-        sys.executable, SUPPORT / "ordinary_user.py", base / "upg-mount", image, base, *options
+        sys.executable, SUPPORT / "ordinary_user.py", base / "upg-mount", image, base, *options, env=env
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -80,6 +80,15 @@ def test_an_ordinary_user_mounts(open_base, tiny, tiny_lossless):
     assert seen["root"] == "Permission denied"
     assert seen["daemon"]["Uid"].split() == ["65534"] * 4
     assert int(seen["daemon"]["CapEff"], 16) == int(seen["daemon"]["CapPrm"], 16) == 0
+    assert seen["unmount"] == [0, ""] and seen["left"] == []
+
+
+def test_an_ordinary_user_unmounts_by_the_program_that_mounted(open_base, tiny_lossless):
+    """Found as fuser finds it, by FUSERMOUNT_PATH, where there is none in PATH."""
+    helper = shutil.copy(shutil.which("fusermount3"), open_base / "another-fusermount")
+    os.chmod(helper, 0o4755)
+    seen = ordinary(open_base, tiny_lossless, env={**os.environ, "FUSERMOUNT_PATH": str(helper)})
+    assert seen["mount"] == [0, ""]
     assert seen["unmount"] == [0, ""] and seen["left"] == []
 
 

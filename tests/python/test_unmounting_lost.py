@@ -4,11 +4,9 @@ that come in pairs, and what a daemon left behind."""
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -271,32 +269,3 @@ def test_what_fails_after_mounting_leaves_no_mount(tiny_lossless, point):
     done = run(*STRACE, "-e", inject, UPG_MOUNT, tiny_lossless.path, point, *options, timeout=60)
     assert done.returncode == 1 and "metrics: " in done.stderr, done
     assert_gone(point)
-
-
-def test_a_user_unmounts_by_the_program_that_mounted(tiny_lossless):
-    """Found as fuser finds it, by FUSERMOUNT_PATH, where there is none in PATH."""
-    with tempfile.TemporaryDirectory(prefix="upg-test-") as place:
-        place = Path(place)
-        place.chmod(0o755)
-        image = shutil.copy(tiny_lossless.path, place / "a.upg")
-        os.chmod(image, 0o644)
-        program = shutil.copy(UPG_MOUNT, place / "upg-mount")
-        helper = shutil.copy(shutil.which("fusermount3"), place / "another-fusermount")
-        os.chmod(helper, 0o4755)
-        require(not os.statvfs(place).f_flag & os.ST_NOSUID, "no setuid below /tmp")
-        require(os.stat("/dev/fuse").st_mode & 0o006 == 0o006, "/dev/fuse is root's")
-        point = place / "point"
-        point.mkdir()
-        os.chown(point, 65534, 65534)
-        env = {"PATH": "/none", "FUSERMOUNT_PATH": helper}
-        user = {"user": 65534, "group": 65534, "extra_groups": [], "env": env}
-        try:
-            done = run(program, image, point, timeout=60, **user)
-            assert done.returncode == 0, done.stderr
-            done = run(program, "-u", point, timeout=60, **user)
-            assert done.returncode == 0, done.stderr
-            assert_gone(point)
-        finally:
-            for pid in daemons(point):
-                os.kill(pid, signal.SIGKILL)
-            subprocess.run(["umount", "-l", point], capture_output=True, check=False)

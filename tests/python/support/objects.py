@@ -82,10 +82,11 @@ class Fault:
     """What befalls a request; by default nothing."""
 
     def __init__(
-        self, status=None, latency=0.0, rate=None, cut=None, reset=False, stall=False, flip=(), shift=0, headers=()
+        self, status=None, latency=0.0, rate=None, cut=None, reset=False, stall=False, flip=(), shift=0, headers=(), lost=False
     ):
         self.status, self.latency, self.rate, self.cut = status, latency, rate, cut
         self.reset, self.stall, self.flip, self.shift, self.headers = reset, stall, flip, shift, dict(headers)
+        self.lost = lost  # reset before there is any answer
 
 
 NOTHING = Fault()
@@ -140,6 +141,9 @@ class Network:
         asked, condition = handler.headers.get("Range"), handler.headers.get("If-Match")
         self.log.append(SimpleNamespace(when=time.monotonic(), asked=asked, condition=condition, fault=fault))
         self.ended.wait(fault.latency)
+        if fault.lost:
+            self.reset(handler)
+            return
         if fault.status:
             handler.send_response(fault.status)
             handler.send_header("Content-Length", "0")
@@ -171,6 +175,12 @@ class Network:
                 content[place] ^= 1
         self.send(handler, content, fault)
 
+    @staticmethod
+    def reset(handler):
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.close_connection = True
+        handler.connection.close()
+
     def send(self, handler, content, fault):
         if fault.stall:
             handler.wfile.write(content[: len(content) // 2])
@@ -179,7 +189,8 @@ class Network:
             handler.wfile.write(content[: fault.cut or len(content) // 2])
             handler.wfile.flush()
             if fault.reset:
-                handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.reset(handler)
+                return
             handler.close_connection = True
             handler.connection.close()
             return

@@ -2,7 +2,8 @@
 
     ordinary_user.py UPG_MOUNT IMAGE BASE [OPTION...]
 
-BASE belongs to that user. Prints what it saw as JSON.
+BASE belongs to that user. If FUSERMOUNT_PATH names another program than fusermount3, that is the only one which
+upg-mount finds. Prints what it saw as JSON.
 """
 
 import json
@@ -15,7 +16,7 @@ USER = 65534
 OTHER = 65533
 
 
-def as_user(uid, *command):
+def as_user(uid, *command, env=None):
     return subprocess.run(
         [str(c) for c in command],
         user=uid,
@@ -25,6 +26,7 @@ def as_user(uid, *command):
         text=True,
         timeout=60,
         check=False,
+        env=env,
     )
 
 
@@ -53,7 +55,8 @@ def main(upg_mount, image, base, *options):
     os.chown(point, USER, USER)
 
     seen = {}
-    done = as_user(USER, upg_mount, image, point, *options)
+    env = {**os.environ, "PATH": "/none"} if "FUSERMOUNT_PATH" in os.environ else None
+    done = as_user(USER, upg_mount, image, point, *options, env=env)
     seen["mount"] = [done.returncode, done.stderr]
     if done.returncode == 0:
         with open("/proc/self/mountinfo") as f:
@@ -74,7 +77,7 @@ def main(upg_mount, image, base, *options):
             seen["root"] = "in"
         except OSError as error:
             seen["root"] = error.strerror
-        done = as_user(USER, upg_mount, "-u", point)
+        done = as_user(USER, upg_mount, "-u", point, env=env)
         seen["unmount"] = [done.returncode, done.stderr]
         with open("/proc/self/mountinfo") as f:
             seen["left"] = [line for line in f if line.split()[4] == point]
