@@ -17,7 +17,7 @@ use super::own_mount::{Detached, OwnMount};
 use super::owner::Owners;
 use super::page_cache::KernelPages;
 use super::privileges;
-use super::unmount::Unmounted;
+use super::unmount::{Unmounted, is_dead};
 use super::watchdog::Watchdog;
 use crate::archive::Archive;
 use crate::error::{Error, Result};
@@ -25,14 +25,11 @@ use crate::vfs::Vfs;
 
 /// The mountpoint as an absolute path, if something can be mounted there.
 pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf> {
-    let metadata = fs::metadata(mountpoint).map_err(|e| match e.raw_os_error() {
-        // The second if it went while the question was on its way.
-        Some(libc::ENOTCONN | libc::ECONNABORTED) => Error::Invalid(format!(
-            "{}: a mount whose daemon is gone; clear it with upg-mount -u",
-            mountpoint.display()
-        )),
-        _ => Error::io(mountpoint, e),
-    })?;
+    if is_dead(mountpoint) {
+        let what = "a mount whose daemon is gone; clear it with upg-mount -u";
+        return Err(Error::Invalid(format!("{}: {what}", mountpoint.display())));
+    }
+    let metadata = fs::metadata(mountpoint).map_err(|e| Error::io(mountpoint, e))?;
     if !metadata.is_dir() {
         return Err(Error::Invalid(format!("{}: not a directory", mountpoint.display())));
     }
