@@ -206,11 +206,12 @@ def test_a_model_larger_than_the_cache_is_read_ahead_each_time(s3, tmp_path, mon
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{between.port}")
         more = [*options(tmp_path / "cache", "64MiB"), "--cache-size", "16MiB"]
         with mounted(large, tmp_path / "m", *more) as root:
+            before = len(between.requests)
             for _ in range(3):
-                before = len(between.requests)
                 assert content(root) == (source / "model.safetensors").read_bytes()
-                made = len(between.requests) - before
-                assert made < 96 / 4 + 20
+            # Four units a request would be 72, and what the disk still has divides them: 80 to 110 were
+            # seen, and 200 to 210 of one that fetched only what was waited for.
+            assert len(between.requests) - before < 150
 
 
 def test_what_cannot_be_a_cache_is_refused(address, tmp_path):
