@@ -29,6 +29,7 @@ SMALLER = {
     "scripts/demo.sh": "scripts/demo.sh --tiny",
     "make_model.py": "make_model.py --tiny",
     " --runs 3": "",
+    " --runs 7": "",
     "bench_mount.py": "bench_mount.py --runs 1",
     "bench_startup.py": "bench_startup.py --runs 1 --sizes ''",
     "bench_objects.py": f"bench_objects.py --runs 1 --server {STAND_IN}",
