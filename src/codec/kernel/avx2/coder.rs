@@ -16,8 +16,8 @@ pub struct TrellisKind;
 
 impl TrellisKind {
     pub const NONE: u8 = 0;
-    /// At most 8 states: twice the state, and the quantiser in bit 7. One look-up of 16
-    /// bytes gives what follows.
+    /// At most 8 states: twice the state, and the quantiser in bit 5, where an index has it.
+    /// One look-up of 16 bytes gives what follows.
     pub const SMALL: u8 = 1;
     /// At most 256 states.
     pub const ANY: u8 = 2;
@@ -31,7 +31,7 @@ pub fn advance_table(trellis: Trellis, kind: u8) -> __m256i {
         let (state, odd) = (i as u16 / 2, i as u16 & 1);
         if kind == TrellisKind::SMALL {
             let next = trellis.next(state, odd) as u8;
-            next << 1 | (next & 1) << 7
+            next << 1 | (next & 1) << 5
         } else {
             trellis.next(state & 1, odd) as u8
         }
@@ -47,8 +47,9 @@ const fn bucket_bits(kind: u8) -> u32 {
 
 /// The tables of a class.
 pub struct Tables {
-    /// For each bucket, its threshold above its alias (within the context): together
-    /// they are 16 bits. Bit 15 is inverted, for a signed comparison.
+    /// For each bucket, its threshold above what tells its alias from itself (within the
+    /// context, by exclusive or): together they are 16 bits. Bit 15 is inverted, for a
+    /// signed comparison.
     bucket: Table,
     adjust: Table,
     frequency: Table,
@@ -62,7 +63,8 @@ impl Tables {
         let bucket: [u16; ENTRIES] = core::array::from_fn(|b| {
             // A threshold of the whole bucket has no bit. But then the alias is the bucket's own
             // entry, not adjusted, so that a threshold of 0 is as good.
-            let word = alias.threshold[b] << bits | alias.alias[b] & ((1 << bits) - 1);
+            let differs = (alias.alias[b] ^ b as u16) & ((1 << bits) - 1);
+            let word = alias.threshold[b] << bits | differs;
             word ^ 0x8000
         });
         Tables { bucket: table(&bucket), adjust: table(&alias.adjust), frequency: table(&alias.frequency) }
@@ -92,15 +94,12 @@ pub struct Symbols {
 #[target_feature(enable = "avx2")]
 fn bucket<const TRELLIS: u8>(group: &Group) -> Index {
     let Group { low, trellis, .. } = *group;
-    // The upper bit of the bucket is the upper bit of the slot.
-    let upper = pack_signs(low);
     if TRELLIS == TrellisKind::NONE {
-        let bytes = pack([_mm256_srli_epi16::<10>(low[0]), _mm256_srli_epi16::<10>(low[1])]);
-        return Index { bytes, bit_4: _mm256_slli_epi16::<3>(bytes), bit_5: upper };
+        return pack([_mm256_srli_epi16::<10>(low[0]), _mm256_srli_epi16::<10>(low[1])]);
     }
-    let bytes = pack([_mm256_srli_epi16::<11>(low[0]), _mm256_srli_epi16::<11>(low[1])]);
-    let context = if TRELLIS == TrellisKind::SMALL { trellis } else { _mm256_slli_epi16::<7>(trellis) };
-    Index { bytes, bit_4: upper, bit_5: context }
+    let within = pack([_mm256_srli_epi16::<11>(low[0]), _mm256_srli_epi16::<11>(low[1])]);
+    let context = if TRELLIS == TrellisKind::SMALL { trellis } else { _mm256_slli_epi16::<5>(trellis) };
+    _mm256_or_si256(within, _mm256_and_si256(context, _mm256_set1_epi8(32)))
 }
 
 /// Decodes the table entries of the lanes of groups side by side; all lanes take part if
@@ -120,12 +119,12 @@ pub unsafe fn decode_entries<const TRELLIS: u8, const N: usize, L: Loop, O>(
 ) -> [Index; N] {
     let zero = _mm256_setzero_si256();
     let bits = bucket_bits(TRELLIS);
-    let alias_bits = _mm256_set1_epi8((1 << bits) - 1);
+    let entry_bits = _mm256_set1_epi8((1 << bits) - 1);
     let place_bits = _mm256_set1_epi16((1 << (16 - bits)) - 1);
-    // Below the place, what no alias exceeds: then it is at least the threshold with an
-    // alias just where the place is at least the threshold.
+    // Below the place, all bits: then it is at least the threshold with whatever is below that
+    // just where the place is at least the threshold.
     let bias = _mm256_set1_epi16(i16::MIN | ((1 << bits) - 1));
-    let mut buckets = [Index { bytes: zero, bit_4: zero, bit_5: zero }; N];
+    let mut buckets = [zero; N];
     for (bucket_of, group) in buckets.iter_mut().zip(&*groups) {
         *bucket_of = bucket::<TRELLIS>(group);
     }
@@ -150,14 +149,8 @@ pub unsafe fn decode_entries<const TRELLIS: u8, const N: usize, L: Loop, O>(
             let place = _mm256_and_si256(low[h], place_bits);
             occurrences[n][h] = _mm256_add_epi16(place, _mm256_andnot_si256(own[h], adjust[h]));
         }
-        let alias = _mm256_and_si256(bucket_low[n], alias_bits);
-        let bytes = _mm256_blendv_epi8(alias, buckets[n].bytes, pack_signs(own));
-        // What shifts in from a neighbouring byte stays below bit 7, which decides.
-        entries[n].bytes = bytes;
-        entries[n].bit_4 = _mm256_slli_epi16::<3>(bytes);
-        if TRELLIS == TrellisKind::NONE {
-            entries[n].bit_5 = _mm256_slli_epi16::<2>(bytes);
-        }
+        let differs = _mm256_and_si256(bucket_low[n], entry_bits);
+        entries[n] = _mm256_xor_si256(buckets[n], _mm256_andnot_si256(pack_signs(own), differs));
     }
     let frequency_low = look_up_each(&tables.frequency[0], &entries);
     let frequency_high = look_up_each(&tables.frequency[1], &entries);
@@ -204,8 +197,10 @@ unsafe fn refill<L: Loop>(
     // SAFETY: the caller's promise.
     let fresh = unsafe { take_words(next, mask) };
     for h in 0..2 {
-        let shifted = _mm256_blendv_epi8(next_high[h], next_low[h], short[h]);
-        let refilled = _mm256_blendv_epi8(next_low[h], fresh[h], short[h]);
+        // The upper half of a short state is 0, and so is the word of any other.
+        let up = _mm256_and_si256(next_low[h], short[h]);
+        let shifted = _mm256_or_si256(next_high[h], up);
+        let refilled = _mm256_or_si256(_mm256_xor_si256(next_low[h], up), fresh[h]);
         group.high[h] = if L::FULL { shifted } else { _mm256_blendv_epi8(high[h], shifted, lanes[h]) };
         group.low[h] = if L::FULL { refilled } else { _mm256_blendv_epi8(low[h], refilled, lanes[h]) };
     }
@@ -223,12 +218,12 @@ pub fn move_on<const TRELLIS: u8, L: Loop>(
     symbols: Symbols,
     raw: bool,
 ) {
-    let parity_of = if raw { symbols.raw[0] } else { symbols.entry.bytes };
+    let parity_of = if raw { symbols.raw[0] } else { symbols.entry };
     let odd = _mm256_and_si256(parity_of, _mm256_set1_epi8(1));
     let state = group.trellis;
     let next = if TRELLIS == TrellisKind::SMALL {
-        let twice = _mm256_and_si256(state, _mm256_set1_epi8(0x0E));
-        _mm256_shuffle_epi8(advance, _mm256_or_si256(twice, odd))
+        // Bit 5 makes no difference to a shuffle.
+        _mm256_shuffle_epi8(advance, _mm256_or_si256(state, odd))
     } else {
         let quantiser = _mm256_and_si256(_mm256_add_epi8(state, state), _mm256_set1_epi8(2));
         let half = _mm256_and_si256(_mm256_srli_epi16::<1>(state), _mm256_set1_epi8(0x7F));

@@ -1,7 +1,7 @@
 //! Tables of 64 numbers, looked up by `vpshufb`.
 //!
-//! A plane is a byte of each of the 64 numbers; a look-up in it is four shuffles and
-//! three blends for 32 lanes at once. All bytes are in the order that [`pack`] leaves.
+//! A plane is a byte of each of the 64 numbers; a look-up in it is four shuffles for 32
+//! lanes at once. All bytes are in the order that [`pack`] leaves.
 
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -9,7 +9,9 @@ use core::arch::x86_64::*;
 use super::super::vector::{both, four};
 use crate::codec::params::ENTRIES;
 
-/// 64 bytes in four registers, each 16 of them twice.
+/// 64 bytes in four registers, each 16 of them twice. All but the first are what is to be
+/// exclusive-ored to the 16 before, so that a look-up needs no blends: it takes the first,
+/// and of the others those that the index reaches.
 pub type Plane = [__m256i; 4];
 /// 64 u16 as lower and upper bytes.
 pub type Table = [Plane; 2];
@@ -19,8 +21,11 @@ pub type Words16 = [__m256i; 2];
 #[inline]
 #[target_feature(enable = "avx2")]
 pub fn plane(bytes: [u8; ENTRIES]) -> Plane {
-    core::array::from_fn(|i| {
-        let part: &[u8] = &bytes[16 * i..][..16];
+    core::array::from_fn(|k| {
+        let part: [u8; 16] = core::array::from_fn(|i| match k {
+            0 => bytes[i],
+            _ => bytes[16 * k + i] ^ bytes[16 * (k - 1) + i],
+        });
         // SAFETY: 16 bytes.
         _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(part.as_ptr().cast()) })
     })
@@ -46,25 +51,8 @@ pub fn opaque<T>(of: &T) -> &T {
     }
 }
 
-/// 32 indices below 64.
-#[derive(Clone, Copy)]
-pub struct Index {
-    /// Bits 0 to 4, and bit 5 unless there is a trellis; the others are clear.
-    pub bytes: __m256i,
-    /// Bit 7 is bit 4 of the index.
-    pub bit_4: __m256i,
-    /// Bit 7 is bit 5 of the index. With a trellis the context, whatever the entry.
-    pub bit_5: __m256i,
-}
-
-impl Index {
-    /// All 6 bits.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    pub fn all_bits(self) -> __m256i {
-        _mm256_or_si256(self.bytes, _mm256_and_si256(_mm256_srli_epi16::<2>(self.bit_5), _mm256_set1_epi8(32)))
-    }
-}
+/// 32 indices below 64, as bytes.
+pub type Index = __m256i;
 
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -78,11 +66,13 @@ pub fn look_up(plane: &Plane, i: Index) -> __m256i {
 #[target_feature(enable = "avx2")]
 pub fn look_up_each<const N: usize>(plane: &Plane, indices: &[Index; N]) -> [__m256i; N] {
     let mut found = [_mm256_setzero_si256(); N];
-    for (found, i) in found.iter_mut().zip(indices) {
-        let [a, b, c, d] = four!(|k| _mm256_shuffle_epi8(plane[k], i.bytes));
-        let lower = _mm256_blendv_epi8(a, b, i.bit_4);
-        let upper = _mm256_blendv_epi8(c, d, i.bit_4);
-        *found = _mm256_blendv_epi8(lower, upper, i.bit_5);
+    for (found, &i) in found.iter_mut().zip(indices) {
+        // A shuffle goes by the lowest 4 bits, and gives 0 for what is negative.
+        let parts = four!(|k| {
+            let from = _mm256_sub_epi8(i, _mm256_set1_epi8(16 * k as i8));
+            _mm256_shuffle_epi8(plane[k], from)
+        });
+        *found = _mm256_xor_si256(_mm256_xor_si256(parts[0], parts[1]), _mm256_xor_si256(parts[2], parts[3]));
     }
     found
 }

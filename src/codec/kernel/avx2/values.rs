@@ -111,7 +111,7 @@ impl Source for Levels {
             let lanes = part.raw_bit(raw, whole_bytes, usize::from(bit));
             bits = _mm256_or_si256(bits, bit_of_bytes(lanes, 1 << bit));
         }
-        let symbol = _mm256_and_si256(entry.bytes, _mm256_set1_epi8(self.table.symbol_bits as i8));
+        let symbol = _mm256_and_si256(entry, _mm256_set1_epi8(self.table.symbol_bits as i8));
         let escape = _mm256_cmpeq_epi8(symbol, zero);
         let bits = _mm256_andnot_si256(escape, bits);
         match whole_bytes {
@@ -127,7 +127,7 @@ impl Source for Levels {
         let base = look_up_words(&self.levels, entry);
         let mut level = both!(|h| _mm256_add_epi16(base[h], raw[h]));
         if let Some(zero) = self.table.odd_zero {
-            let symbol = _mm256_cmpeq_epi8(entry.all_bits(), _mm256_set1_epi8(zero as i8));
+            let symbol = _mm256_cmpeq_epi8(entry, _mm256_set1_epi8(zero as i8));
             let symbol = widen(symbol, symbol);
             level = both!(|h| {
                 let zero = _mm256_and_si256(_mm256_cmpeq_epi16(raw[h], _mm256_setzero_si256()), symbol[h]);
