@@ -18,17 +18,26 @@ pub struct Block {
 
 pub(super) enum Buffer {
     Heap(Vec<u8>),
-    Mapped(MmapMut),
+    /// A mapping of [`mapped`] bytes, of which so many are the block.
+    Mapped(MmapMut, usize),
 }
 
 /// Buffers from this size on are mapped.
 pub(super) const MAPPED_FROM: usize = 256 << 10;
+/// Blocks are of whole rows, so those of one tensor are a little longer than those of another. What
+/// mappings are rounded up to lets one take the other's.
+const MAPPED_STEP: usize = 64 << 10;
 
-/// What a block of so many bytes takes of the budget: a heap of blocks that come and go in any
-/// order is never full (it was a tenth larger than what it held).
+/// Bytes of the mapping for a block of so many.
+pub(super) fn mapped(length: usize) -> usize {
+    length.next_multiple_of(MAPPED_STEP)
+}
+
+/// What a block of so many bytes takes of the budget: its mapping, or, as a heap of blocks that
+/// come and go in any order is never full (it was a tenth larger than what it held), more.
 pub(super) fn cost(length: usize) -> u64 {
-    let length = length as u64;
-    if length < MAPPED_FROM as u64 { length + length / 8 } else { length }
+    let taken = if length < MAPPED_FROM { length + length / 8 } else { mapped(length) };
+    taken as u64
 }
 
 impl Block {
@@ -44,7 +53,7 @@ impl Block {
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.buffer {
             Buffer::Heap(bytes) => bytes,
-            Buffer::Mapped(bytes) => bytes,
+            Buffer::Mapped(bytes, length) => &mut bytes[..*length],
         }
     }
 }
@@ -55,7 +64,7 @@ impl Deref for Block {
     fn deref(&self) -> &[u8] {
         match &self.buffer {
             Buffer::Heap(bytes) => bytes,
-            Buffer::Mapped(bytes) => bytes,
+            Buffer::Mapped(bytes, length) => &bytes[..*length],
         }
     }
 }

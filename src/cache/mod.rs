@@ -20,7 +20,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use block::Block;
-use block::{Buffer, MAPPED_FROM, cost};
+use block::{Buffer, MAPPED_FROM, cost, mapped};
 use flight::{Flight, Landing};
 pub use stats::CacheStats;
 
@@ -188,6 +188,7 @@ impl BlockCache {
         if length < MAPPED_FROM {
             return Ok(Buffer::Heap(buffer::of(length)?));
         }
+        let whole = mapped(length);
         let mut state = self.lock();
         // Before the spare ones, so that this list is as short as few blocks are in use.
         while state.consumed.len() > CONSUMED_KEPT {
@@ -197,16 +198,17 @@ impl BlockCache {
                 continue;
             }
             let freed = state.blocks.pop(&key).and_then(|block| state.evict(block));
-            if let Some(buffer) = freed.filter(|buffer| buffer.len() == length) {
-                return Ok(Buffer::Mapped(buffer));
+            if let Some(buffer) = freed.filter(|buffer| buffer.len() == whole) {
+                return Ok(Buffer::Mapped(buffer, length));
             }
         }
-        let spare = state.spare.iter().position(|buffer| buffer.len() == length);
+        let spare = state.spare.iter().position(|buffer| buffer.len() == whole);
         if let Some(buffer) = spare.and_then(|i| state.spare.remove(i)) {
-            return Ok(Buffer::Mapped(buffer));
+            return Ok(Buffer::Mapped(buffer, length));
         }
         drop(state);
-        MmapMut::map_anon(length).map(Buffer::Mapped).map_err(|_| Error::NoMemory)
+        let fresh = MmapMut::map_anon(whole).map_err(|_| Error::NoMemory)?;
+        Ok(Buffer::Mapped(fresh, length))
     }
 
     pub fn stats(&self) -> CacheStats {
@@ -250,7 +252,7 @@ impl State {
         self.stats.wasted_blocks += u64::from(!block.used.load(Relaxed));
         // Readers may still hold it; then it goes when they let go.
         match Arc::into_inner(block) {
-            Some(Block { buffer: Buffer::Mapped(buffer), .. }) => Some(buffer),
+            Some(Block { buffer: Buffer::Mapped(buffer, _), .. }) => Some(buffer),
             _ => None,
         }
     }

@@ -60,6 +60,21 @@ fn what_was_read_to_the_end_makes_room_before_new_memory_is_touched() {
 }
 
 #[test]
+fn a_mapping_serves_blocks_of_about_its_length() {
+    let (short, long) = (MAPPED_FROM + 1, MAPPED_FROM + 5000);
+    let cache = BlockCache::new(cost(long), 1000 * cost(long));
+    assert_eq!(cost(short), cost(long));
+    let mut at = None;
+    for i in 0..20 {
+        let length = if i % 2 == 0 { long } else { short };
+        let block = cache.get(key(i), length, fill(i as u8)).expect("decodes");
+        assert!(block.iter().all(|&b| b == i as u8) && block.len() == length);
+        assert_eq!(*at.get_or_insert(block.as_ptr()), block.as_ptr(), "block {i} has memory of its own");
+    }
+    assert_eq!(cache.stats().bytes, cost(long));
+}
+
+#[test]
 fn what_is_decoded_ahead_waits_for_its_reader_or_was_wasted() {
     let cache = BlockCache::new(2 * cost(10), 20);
     cache.fetch_ahead(key(0), 10, fill(1)).expect("decodes");
