@@ -49,9 +49,9 @@ def in_threads(count, paths, open_file, read):
 
 
 def by_mmap(count):
-    import numpy as np
-
     def open_file(path):
+        import numpy as np
+
         with open(path, "rb") as file:
             return np.frombuffer(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ), np.uint8)
 
