@@ -33,6 +33,10 @@ examples:
   bench_mount.py models/phi-4 --mount-options='--readahead-kb 128' --subjects plain,3.2,zeros
       as a user who may not set read-ahead has it
 
+A virtual machine that returns free memory to its host pays for every page that it uses again,
+and the page cache that is dropped here is such memory. --touch takes that out of the times:
+say about as much as a load allocates, its page cache included.
+
 Packages: scripts/requirements-quality.txt; fastsafetensors and runai-model-streamer for
 their patterns; squashfs-tools and squashfuse (apt), dwarfs. What is missing is left out,
 and said.
@@ -50,6 +54,7 @@ def arguments():
     add("--patterns", default=",".join(loads.PATTERNS), help="of these [all]")
     add("--state", choices=["cold", "warm", "both"], default="both")
     add("--runs", type=int, default=5, help="of each; medians are shown [5]")
+    add("--touch", type=float, metavar="GIB", default=0, help="of memory, just before each load (see below) [0]")
     add("--mount-options", default="", help="more options of upg-mount")
     add("--work", type=Path, metavar="DIR", help="for images and mounts [the system's place]")
     add("--images", type=Path, metavar="DIR", help="keep the images here, and use those that are there")
@@ -125,7 +130,7 @@ class Bench:
         if state == "warm":
             warm(self.images[subject])
         with self.mounted(subject) as root:
-            child = [sys.executable, loads.__file__, pattern, str(root)]
+            child = [sys.executable, loads.__file__, pattern, str(root), str(self.given.touch)]
             done = subprocess.run(child, capture_output=True, text=True, check=False)
             if done.returncode:
                 say(f"{subject}, {pattern}: {done.stderr.strip().splitlines()[-1:]}")

@@ -1,8 +1,9 @@
 """The ways in which programs read model files, each in a process of its own:
 
-    loads.py PATTERN DIRECTORY      prints {"seconds": ..., "bytes": ...}
+    loads.py PATTERN DIRECTORY [GIB]      prints {"seconds": ..., "bytes": ...}
 
-What is timed is the reading alone, not the start of Python and of the packages.
+What is timed is the reading alone, not the start of Python and of the packages. Just before it,
+GIB of memory are touched and given back.
 """
 
 import json
@@ -12,10 +13,12 @@ import random
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 PIECE = 8 << 20
 PAGE = mmap.PAGESIZE
+MADV_POPULATE_WRITE = 23
 # What bench_mount.py reads from.
 SUBJECTS = ["plain", "3.2", "lossless", "zeros", "squashfs", "squashfuse", "dwarfs"]
 
@@ -48,10 +51,10 @@ def in_threads(count, paths, open_file, read):
         return sum(pool.map(one, (work[i : i + share] for i in range(0, len(work), share))))
 
 
-def by_mmap(count):
-    def open_file(path):
-        import numpy as np
+def by_mmap(count, root, timed):
+    import numpy as np
 
+    def open_file(path):
         with open(path, "rb") as file:
             return np.frombuffer(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ), np.uint8)
 
@@ -59,10 +62,10 @@ def by_mmap(count):
         view[at : at + length : PAGE].max()  # a byte of every page
         return length
 
-    return lambda root: in_threads(count, shards(root), open_file, read)
+    return timed(lambda: in_threads(count, shards(root), open_file, read))
 
 
-def by_pread(count, flags=0):
+def by_pread(count, flags, root, timed):
     def open_file(path):
         # Anonymous memory is aligned as O_DIRECT wants it.
         return os.open(path, os.O_RDONLY | flags), mmap.mmap(-1, PIECE)
@@ -72,68 +75,72 @@ def by_pread(count, flags=0):
         # O_DIRECT wants whole sectors, beyond the end of the file too.
         return min(length, os.preadv(descriptor, [buffer], at))
 
-    return lambda root: in_threads(count, shards(root), open_file, read)
+    return timed(lambda: in_threads(count, shards(root), open_file, read))
 
 
-def at_random(root, size=64 << 10, count=4000):
-    path = max(shards(root), key=lambda path: path.stat().st_size)
-    places = path.stat().st_size // size
-    chosen = random.Random(1).sample(range(places), min(count, places))
-    descriptor, buffer, done = os.open(path, os.O_RDONLY), bytearray(size), 0
-    for place in chosen:
-        done += os.preadv(descriptor, [buffer], place * size)
-    return done
+def at_random(root, timed, size=64 << 10, count=4000):
+    def load():
+        path = max(shards(root), key=lambda path: path.stat().st_size)
+        places = path.stat().st_size // size
+        chosen = random.Random(1).sample(range(places), min(count, places))
+        descriptor, buffer = os.open(path, os.O_RDONLY), bytearray(size)
+        return sum(os.preadv(descriptor, [buffer], place * size) for place in chosen)
+
+    return timed(load)
 
 
-def one_tensor(root):
+def one_tensor(root, timed):
     from safetensors import safe_open
 
     with safe_open(shards(root)[0], framework="np") as file:
         names = [name for name in file.keys() if name.endswith("o_proj.weight")]
     import ml_dtypes  # noqa: F401  teaches numpy the name bfloat16
 
-    start = time.perf_counter()
-    with safe_open(shards(root)[0], framework="np") as file:
-        done = file.get_tensor(names[-1]).nbytes
-    return done, time.perf_counter() - start
+    def load():
+        with safe_open(shards(root)[0], framework="np") as file:
+            return file.get_tensor(names[-1]).nbytes
+
+    return timed(load)
 
 
-def transformers_f32(root):
+def transformers_f32(root, timed):
     import torch
     from transformers import AutoModelForCausalLM
 
-    start = time.perf_counter()
-    model = AutoModelForCausalLM.from_pretrained(root, dtype=torch.float32)
-    seconds = time.perf_counter() - start
-    return sum(p.numel() for p in model.parameters()) * 2, seconds
+    loaded = []
+    seconds, _ = timed(lambda: loaded.append(AutoModelForCausalLM.from_pretrained(root, dtype=torch.float32)))
+    return seconds, sum(p.numel() for p in loaded[0].parameters()) * 2
 
 
-def fast_safetensors(root):
+def fast_safetensors(root, timed):
     from fastsafetensors import SafeTensorsFileLoader, SingleGroup
 
-    start = time.perf_counter()
-    loader = SafeTensorsFileLoader(SingleGroup(), "cpu", nogds=True)
-    loader.add_filenames({0: [str(path) for path in shards(root)]})
-    buffer = loader.copy_files_to_device()
-    done = sum(buffer.get_tensor(key).nbytes for key in list(buffer.key_to_rank_lidx))
-    return done, time.perf_counter() - start
+    def load():
+        loader = SafeTensorsFileLoader(SingleGroup(), "cpu", nogds=True)
+        loader.add_filenames({0: [str(path) for path in shards(root)]})
+        buffer = loader.copy_files_to_device()
+        return sum(buffer.get_tensor(key).nbytes for key in list(buffer.key_to_rank_lidx))
+
+    return timed(load)
 
 
-def run_ai(root):
+def run_ai(root, timed):
     from runai_model_streamer import SafetensorsStreamer
 
-    start = time.perf_counter()
-    with SafetensorsStreamer() as streamer:
-        streamer.stream_files([str(path) for path in shards(root)])
-        done = sum(tensor.nbytes for _, tensor in streamer.get_tensors())
-    return done, time.perf_counter() - start
+    def load():
+        with SafetensorsStreamer() as streamer:
+            streamer.stream_files([str(path) for path in shards(root)])
+            return sum(tensor.nbytes for _, tensor in streamer.get_tensors())
+
+    return timed(load)
 
 
+# Each is given a directory and what times a load, and returns seconds and bytes.
 PATTERNS = {
-    "mmap x1": by_mmap(1),
-    "mmap x4": by_mmap(4),
-    "pread x1": by_pread(1),
-    "O_DIRECT x4": by_pread(4, os.O_DIRECT),
+    "mmap x1": partial(by_mmap, 1),
+    "mmap x4": partial(by_mmap, 4),
+    "pread x1": partial(by_pread, 1, 0),
+    "O_DIRECT x4": partial(by_pread, 4, os.O_DIRECT),
     "random 64 KiB": at_random,
     "one tensor": one_tensor,
     "transformers float32": transformers_f32,
@@ -142,11 +149,24 @@ PATTERNS = {
 }
 
 
+def touch(gib):
+    """Takes the memory from the machine and gives it back, so that whoever allocates next finds it at hand:
+    a virtual machine that returns free memory to its host has to be handed each page anew."""
+    if size := int(gib * (1 << 30)):
+        with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+            memory.madvise(MADV_POPULATE_WRITE)
+
+
 def main():
-    pattern, root = sys.argv[1:]
-    start = time.perf_counter()
-    done = PATTERNS[pattern](root)
-    done, seconds = done if isinstance(done, tuple) else (done, time.perf_counter() - start)
+    pattern, root, *gib = sys.argv[1:]
+
+    def timed(load):
+        touch(float(gib[0]) if gib else 0)
+        start = time.perf_counter()
+        done = load()
+        return time.perf_counter() - start, done
+
+    seconds, done = PATTERNS[pattern](root, timed)
     print(json.dumps({"seconds": seconds, "bytes": done}))
 
 
