@@ -17,6 +17,7 @@ mod page_cache;
 mod privileges;
 mod probe;
 mod reply;
+mod scheduling;
 mod session;
 mod unmount;
 mod watchdog;

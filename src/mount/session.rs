@@ -17,6 +17,7 @@ use super::own_mount::{Detached, OwnMount};
 use super::owner::Owners;
 use super::page_cache::KernelPages;
 use super::privileges;
+use super::scheduling;
 use super::unmount::{Unmounted, is_dead};
 use super::watchdog::Watchdog;
 use crate::archive::Archive;
@@ -41,6 +42,8 @@ pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf> {
 /// rights that this does not take, must have one thread, and is expected to end afterwards.
 pub fn serve(archive: Archive, owners: Owners, options: &MountOptions, ready: impl FnOnce()) -> Result<()> {
     privileges::keep_what_mounting_takes()?;
+    // Before there are threads to inherit it.
+    scheduling::interrupt_nobody();
     let vfs = Arc::new(Vfs::new(archive, options.cache_size, options.decoders)?);
     let mountpoint = &options.mountpoint;
     let failed = |e: io::Error| explain(mountpoint, e);

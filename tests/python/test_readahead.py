@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from support import tensors
-from support.mounting import stats
+from support.mounting import foreground, stats
 from support.programs import UPG_MOUNT, convert, require
 
 TENSORS, ROWS, COLUMNS = 10, 1500, 1000  # 3 MB each
@@ -145,3 +145,9 @@ def test_bad_numbers_are_usage_errors(image, tmp_path):
         command = [str(UPG_MOUNT), str(image), str(tmp_path), *option]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2, done.stderr
+
+
+def test_no_thread_interrupts_whoever_runs(image, tmp_path):
+    with foreground(image, tmp_path / "m", "--threads", "3", "--decoders", "2") as daemon:
+        policies = [os.sched_getscheduler(int(thread)) for thread in os.listdir(f"/proc/{daemon.pid}/task")]
+    assert len(policies) >= 6 and set(policies) == {os.SCHED_BATCH}
