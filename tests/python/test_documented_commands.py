@@ -16,7 +16,7 @@ from support.programs import BINARIES, REPO, convert, make_model, require, requi
 from test_hub import snapshot
 
 # How many commands each has.
-DOCUMENTS = {"README.md": 30, "docs/objects.md": 5, "docs/benchmarks.md": 15, "docs/codec.md": 3}
+DOCUMENTS = {"README.md": 30, "docs/objects.md": 5, "docs/benchmarks.md": 14, "docs/codec.md": 3}
 # What takes longer, or has no place in a test: where it is tried, and what stands there.
 ELSEWHERE = {
     "cargo install": ("scripts/check_packages.sh", "cargo install"),
@@ -28,8 +28,9 @@ STAND_IN = REPO / "tests" / "python" / "support" / "garage_stand_in.py"
 SMALLER = {
     "scripts/demo.sh": "scripts/demo.sh --tiny",
     "make_model.py": "make_model.py --tiny",
-    " --runs 3": "",
     " --runs 7": "",
+    " --touch 8": " --touch 0.01",
+    " --touch 15": " --touch 0.01",
     "bench_mount.py": "bench_mount.py --runs 1",
     "bench_startup.py": "bench_startup.py --runs 1 --sizes ''",
     "bench_objects.py": f"bench_objects.py --runs 1 --server {STAND_IN}",
