@@ -15,6 +15,8 @@ use upg_schedules::check::{check, exhaust};
 
 /// From this size on, blocks are mapped and recycled.
 const LARGE: usize = 256 << 10;
+/// What their mappings are rounded up to.
+const MAPPED_STEP: usize = 64 << 10;
 const SMALL: usize = 1000;
 /// Bytes apart of the numbers that make up a block: few, so that more schedules are run.
 const STRIDE: usize = 16 << 10;
@@ -156,7 +158,8 @@ fn key(i: usize) -> BlockKey {
 
 /// What a block takes of the budget, as the cache says.
 fn cost(length: usize) -> u64 {
-    if length < LARGE { (length + length / 8) as u64 } else { length as u64 }
+    let taken = if length < LARGE { length + length / 8 } else { length.next_multiple_of(MAPPED_STEP) };
+    taken as u64
 }
 
 fn fill(out: &mut [u8], i: usize, serial: usize) {
@@ -219,7 +222,9 @@ fn with_room_for_few_blocks_they_come_and_go() {
 #[test]
 fn memory_is_recycled_only_when_nobody_reads_it() {
     check(300, || {
-        let world = World::new(2 * LARGE as u64, 1 << 30, [LARGE, LARGE, LARGE, LARGE + STRIDE], false);
+        // Of the last two, one takes the other's memory.
+        let lengths = [LARGE, LARGE, LARGE + STRIDE, LARGE + 2 * STRIDE];
+        let world = World::new(2 * cost(LARGE + STRIDE), 1 << 30, lengths, false);
         together(world, 3, |world| world.go_on(12));
     });
 }
