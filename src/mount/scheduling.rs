@@ -7,7 +7,7 @@ use std::io;
 ///
 /// The kernel's read-ahead sends several READs while the program goes on with what it has. Threads that
 /// answer at once, or decode ahead, interrupted it at each of them, and each other: with one reader on
-/// two cores a load took a seventh to a fifth longer. A processor that rests takes them at once all the
+/// two processors a load took at least a sixth longer. A processor that rests takes them at once all the
 /// same. Whoever has chosen another policy, as with `chrt`, keeps it.
 pub fn interrupt_nobody() {
     let failed = |error| tracing::debug!("the scheduling policy stays: {error}");
